@@ -1,0 +1,72 @@
+"""Python that loads a bundle with ONNX Runtime and Pillow alone: what the model card shows, and a test runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from compresslab.measure.session import SessionOptions
+
+if TYPE_CHECKING:
+    from compresslab.measure.artifact import Manifest
+    from compresslab.measure.preprocessing import ImagePreprocessing
+
+IMAGE = "image.png"
+
+_LEVELS = {"extended": "ORT_ENABLE_EXTENDED", "basic": "ORT_ENABLE_BASIC", "disabled": "ORT_DISABLE_ALL"}
+
+
+def classify_image(manifest: Manifest) -> str:
+    """Lines that print what the model sees in `image.png`; they run in the bundle's folder."""
+    (info,) = manifest.graphs.values()
+    answer = f"session.run(None, {{{info.inputs[0].name!r}: inputs}})[0].argmax()"
+    lines = [
+        "import json, numpy, onnxruntime",
+        "from PIL import Image, ImageOps",
+        *_pixels(manifest.preprocessing),
+        *_session(manifest, info.file),
+        f'print(json.load(open("manifest.json"))["labels"][{answer}])' if manifest.labels else f"print({answer})",
+    ]
+    return "\n".join(lines)
+
+
+def open_graphs(manifest: Manifest) -> str:
+    """Lines that open every graph and print what it takes and gives."""
+    lines = ["import onnxruntime"]
+    for info in manifest.graphs.values():
+        lines += _session(manifest, info.file)
+        lines.append("print([(one.name, one.shape) for one in [*session.get_inputs(), *session.get_outputs()]])")
+    return "\n".join(lines)
+
+
+def _pixels(preprocessing: ImagePreprocessing) -> list[str]:
+    """The same arithmetic as `ImagePreprocessing.open` and `normalize`, written out."""
+    height, width, channels = preprocessing.height, preprocessing.width, preprocessing.channels
+    mean, std = list(preprocessing.mean), list(preprocessing.std)
+    image = f'ImageOps.exif_transpose(Image.open("{IMAGE}")).convert("{"L" if channels == 1 else "RGB"}")'
+    lines, box = [], ""
+    if preprocessing.crop < 1:
+        lines = [f"image = {image}", f"x, y = (side * {(1 - preprocessing.crop) / 2!r} for side in image.size)"]
+        image, box = "image", ", box=(x, y, image.width - x, image.height - y)"
+    resized = f"{image}.resize(({width}, {height}), Image.Resampling.{preprocessing.resize.upper()}{box})"
+    return [
+        *lines,
+        f"pixels = numpy.asarray({resized}).reshape(1, {height}, {width}, {channels})",
+        f'inputs = ((pixels / 255 - {mean}) / {std}).transpose(0, 3, 1, 2).astype("float32")',
+    ]
+
+
+def _session(manifest: Manifest, file: str) -> list[str]:
+    session = manifest.session
+    lines = []
+    arguments = [repr(file)]
+    if session.graph_optimization != SessionOptions().graph_optimization:
+        level = _LEVELS[session.graph_optimization]
+        lines += [
+            "options = onnxruntime.SessionOptions()",
+            f"options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.{level}",
+        ]
+        arguments.append("options")
+    arguments.append(f"providers={[session.provider]}")
+    if session.disabled_optimizers:
+        arguments.append(f"disabled_optimizers={list(session.disabled_optimizers)}")
+    return [*lines, f"session = onnxruntime.InferenceSession({', '.join(arguments)})"]

@@ -1,0 +1,70 @@
+"""The one thing that flows through a pipeline: a model and how it came to be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compresslab.digest import digest_of
+from compresslab.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage that was applied: what was asked (`settings`), what it decided, and a digest of all that made it."""
+
+    kind: str
+    settings: Mapping[str, Any]
+    decisions: Mapping[str, Any]
+    digest: str
+
+
+@dataclass(frozen=True)
+class TorchModel:
+    """A network, and in `builder` the plain data that builds it again (see `models.architecture`).
+
+    `builder` is None where nothing builds it again: a converted INT8 network, which is kept as ONNX alone.
+    """
+
+    module: nn.Module
+    builder: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class OnnxModel:
+    """An ONNX file made by a quantizer that works on graphs; no training stage may follow."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model and its lineage, oldest step first. Stages return new ones and never edit their argument."""
+
+    model: TorchModel | OnnxModel
+    lineage: tuple[Step, ...] = field(default=())
+
+    @property
+    def network(self) -> TorchModel:
+        """The model, where it must be a torch network.
+
+        Raises:
+            ModelError: A quantizer has made an ONNX graph of it.
+        """
+        if isinstance(self.model, OnnxModel):
+            raise ModelError("this model is an ONNX graph already, and cannot be trained, pruned or converted again")
+        return self.model
+
+    @property
+    def digest(self) -> str:
+        """Identifies the candidate by everything that made it."""
+        return digest_of([step.digest for step in self.lineage])
+
+    def then(self, model: TorchModel | OnnxModel, step: Step) -> Candidate:
+        """This candidate after one more step."""
+        return Candidate(model, (*self.lineage, step))

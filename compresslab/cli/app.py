@@ -1,0 +1,92 @@
+"""The `compresslab` command: its sub-commands, and how the process ends."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from io import TextIOWrapper
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+from compresslab.cli import cache, doctor, report, run, schema
+from compresslab.cli.options import Debug, State
+from compresslab.errors import CompresslabError, ConfigError, Interrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
+
+_UNEXPECTED = 4
+
+app = typer.Typer(
+    name="compresslab",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 fine or within budget, 1 over budget, 2 bad input, 3 inconclusive, 4 a stage failed, "
+    "130 interrupted (the same command goes on where it stopped).",
+)
+app.command("run")(run.run)
+app.command("report")(report.report)
+app.command("schema")(schema.schema)
+app.command("doctor")(doctor.doctor)
+app.add_typer(cache.app, name="cache")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from compresslab import __version__
+
+        typer.echo(f"compresslab {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _compresslab(
+    debug: Debug = False,
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Tell the version."),
+) -> None:
+    """Give it a trained model, data and a budget; get the Pareto-optimal deployment model, with the evidence."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs the command line and ends the process.
+
+    Args:
+        arguments: Without the program's name; `sys.argv` if not given.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # A terminal that cannot show `★` gets a `?`, not a traceback.
+            stream.reconfigure(errors="replace")
+    sys.exit(invoke(sys.argv[1:] if arguments is None else arguments))
+
+
+def invoke(arguments: Sequence[str]) -> int:
+    """Runs the command line and returns the exit code; errors are told on stderr."""
+    state = State()
+    # Like Ctrl-C, and not an exception of ours: libraries that catch every Exception must not swallow it.
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app(args=list(arguments), prog_name="compresslab", obj=state)
+    except SystemExit as ending:
+        return ending.code if isinstance(ending.code, int) else int(ending.code is not None)
+    except CompresslabError as error:
+        if state.debug:
+            traceback.print_exc()
+        else:
+            # A configuration error begins with its file and line, which editors and terminals make a link of.
+            typer.echo(str(error) if isinstance(error, ConfigError | Interrupted) else f"error: {error}", err=True)
+        return error.exit_code
+    except Exception:
+        # Left to Python it would end with 1, which says "over budget" to whoever reads exit codes.
+        traceback.print_exc()
+        return _UNEXPECTED
+    return 0
+
+
+def _interrupt(signal_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt(f"signal {signal_number}")

@@ -1,0 +1,51 @@
+"""compresslab run: a pipeline file, from start or from where it stopped, to the selected model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compresslab.cli.options import Debug
+
+
+def run(
+    pipeline: Annotated[Path, typer.Argument(metavar="PIPELINE.yaml", help="What to do.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The run directory.", show_default="runs/<pipeline name>")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key, as `stages.prune.ratio=0.4`; repeatable."),
+    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Tell what would run, and for how long; run nothing.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Compute everything again; replace what is cached.")] = False,
+    workers: Annotated[int, typer.Option(min=1, metavar="N", help="Models compressed at the same time.")] = 1,
+    store: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The cache.", show_default=".store beside the run directory"),
+    ] = None,
+    debug: Debug = False,  # noqa: ARG001 - kept by its callback
+) -> None:
+    """Distil, prune and quantize as the pipeline says; measure every model; select one within the budget."""
+    from compresslab import runner
+    from compresslab.cli.progress import showing
+    from compresslab.cli.results import BUDGET_CODES, show_plan, show_results
+    from compresslab.config import load_pipeline
+    from compresslab.errors import BadInput, Interrupted
+    from compresslab.report.results import results
+
+    if workers > 1:
+        raise BadInput(f"`run` compresses one model at a time, but got `--workers {workers}`; leave it out")
+    loaded = load_pipeline(pipeline, overrides or ())
+    if plan:
+        show_plan(runner.plan(loaded, out, store=store))
+        return
+    try:
+        with showing() as progress:
+            report = runner.run(loaded, out, store=store, fresh=fresh, progress=progress)
+    except KeyboardInterrupt as stop:
+        raise Interrupted("interrupted: what is finished is kept, and the same command goes on from there") from stop
+    show_results(results(report), out if out is not None else Path("runs") / loaded.name)
+    raise typer.Exit(BUDGET_CODES[report.budget.status])

@@ -1,0 +1,113 @@
+"""The shape of a pipeline file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, create_model, field_validator, model_validator
+
+from compresslab.measure.bench import BenchSettings
+from compresslab.measure.budget import Budget
+from compresslab.models import ModelSpec
+from compresslab.pipeline import Device, Pipeline, Select
+from compresslab.settings import Settings
+from compresslab.stages import STAGES
+from compresslab.tasks import TaskSpec
+
+if TYPE_CHECKING:
+    from compresslab.stage import Stage
+
+
+class _OneStage(Settings):
+    @property
+    def stage(self) -> Stage:
+        """The settings that were given."""
+        stage: Stage = getattr(self, self._given()[0])
+        return stage
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> _OneStage:
+        given = self._given()
+        if not given:
+            raise ValueError(f"one of {', '.join(f'`{kind}`' for kind in STAGES)} must be given, but got none")
+        if len(given) > 1:
+            found = " and ".join(f"`{kind}`" for kind in given)
+            raise ValueError(f"one stage an entry must be given, but got {found}; begin each with `- `")
+        return self
+
+    def _given(self) -> list[str]:
+        return [kind for kind in STAGES if getattr(self, kind) is not None]
+
+
+_FIELDS: dict[str, Any] = {
+    kind: (stage | None, Field(None, description=(stage.__doc__ or "").partition("\n")[0]))
+    for kind, stage in STAGES.items()
+}
+
+StageEntry = create_model(
+    "StageEntry",
+    __base__=_OneStage,
+    __doc__="A stage of the pipeline: its kind, and its settings.",
+    __module__=__name__,
+    **_FIELDS,
+)
+
+
+class PipelineDocument(Settings):
+    """A pipeline: a trained network, data, what to do, and a budget."""
+
+    name: str | None = None
+    """Names the run directory, `runs/<name>`; the file's own name if not given."""
+    task: TaskSpec
+    """The data, how it is split, and what the network has to do on it."""
+    model: ModelSpec
+    """The network to compress, which is also the teacher unless `teacher` is given."""
+    teacher: ModelSpec | None = None
+    """Another network to learn from."""
+    stages: Annotated[tuple[StageEntry, ...], Field(strict=False, min_length=1)]
+    """What is done, in this order."""
+    references: Annotated[tuple[StageEntry, ...], Field(strict=False)] = ()
+    """Stages applied to `model` alone and measured beside: what one would have otherwise."""
+    bench: BenchSettings = BenchSettings()
+    """How latency is measured; its first point is the deployment."""
+    budget: Budget | None = None
+    """Limits that the selected model has to keep."""
+    select: Select = "smallest"
+    """Which of the models within the budget is handed back."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Everything random derives from it."""
+    device: Device = "auto"
+    """Where networks are trained; `auto` takes CUDA where there is any."""
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str | None) -> str | None:
+        if name is not None and name != folder_name(name):
+            raise ValueError(f"a name may hold letters, digits, `-`, `_` and `.`, but got {name!r}")
+        return name
+
+    def pipeline(self, name: str) -> Pipeline:
+        """The pipeline this says, called `name` unless it has a name of its own.
+
+        Raises:
+            ConfigError: Its stages are in an order that cannot work.
+        """
+        return Pipeline(
+            task=self.task,
+            model=self.model,
+            teacher=self.teacher,
+            stages=tuple(entry.stage for entry in self.stages),
+            references=tuple(entry.stage for entry in self.references),
+            bench=self.bench,
+            budget=self.budget,
+            select=self.select,
+            seed=self.seed,
+            device=self.device,
+            name=self.name or name,
+        )
+
+
+def folder_name(text: str) -> str:
+    """`text` with what may not stand in a folder's name replaced by `-`."""
+    kept = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in text)
+    return kept.lstrip(".") or "pipeline"

@@ -1,0 +1,116 @@
+"""A YAML file -> Pipeline; a Pipeline -> plain data that says the same; the JSON Schema of both."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import to_jsonable_python
+
+from compresslab.config.document import PipelineDocument, folder_name
+from compresslab.config.overrides import apply_overrides
+from compresslab.errors import ConfigError, Problem
+from compresslab.settings import Settings
+from compresslab.strict_yaml import Document, KeyPath, Plain, read
+from compresslab.validation import validate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from compresslab.pipeline import Pipeline
+
+_PART = re.compile(r"\[(\d+)]|([^.\[\]]+)")
+
+
+def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> Pipeline:
+    """Reads a pipeline file, or the pipeline in a run's lock.yaml.
+
+    Args:
+        path: The YAML file. Relative paths in it, and in overrides, start from its folder.
+        overrides: `KEY=VALUE` each, as `stages.prune.ratio=0.4`; the value is YAML. See `overrides`.
+
+    Raises:
+        ConfigError: With every problem that was found, each with its line and key.
+    """
+    document = _with_bare_stages(apply_overrides(_unlocked(read(path)), overrides))
+    checked = validate(document, PipelineDocument, base=path.absolute().parent)
+    try:
+        return checked.pipeline(folder_name(path.stem))
+    except ConfigError as error:
+        raise ConfigError([_placed(problem, document) for problem in error.problems]) from None
+
+
+def dump_pipeline(pipeline: Pipeline) -> dict[str, Any]:
+    """The pipeline as plain data with every setting written out; as YAML, `load_pipeline` reads the same from it."""
+    return {
+        "name": pipeline.name,
+        "task": _plain(pipeline.task),
+        "model": _plain(pipeline.model),
+        "teacher": _plain(pipeline.teacher),
+        "stages": [{stage.kind: _plain(stage)} for stage in pipeline.stages],
+        "references": [{stage.kind: _plain(stage)} for stage in pipeline.references],
+        "bench": _plain(pipeline.bench),
+        "budget": _plain(pipeline.budget),
+        "select": pipeline.select,
+        "seed": pipeline.seed,
+        "device": pipeline.device,
+    }
+
+
+def pipeline_schema() -> dict[str, Any]:
+    """The JSON Schema of a pipeline file, from which editors complete and check."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **PipelineDocument.model_json_schema(),
+        "title": "compresslab pipeline",
+    }
+
+
+def _unlocked(document: Document) -> Document:
+    """The pipeline that a lock.yaml keeps beside what became of it."""
+    data = document.data
+    if not isinstance(data, dict) or "lock_version" not in data or "pipeline" not in data:
+        return document
+    return Document(
+        data["pipeline"], {path[1:]: mark for path, mark in document.marks.items() if path[:1] == ("pipeline",)}
+    )
+
+
+def _with_bare_stages(document: Document) -> Document:
+    """`- quantize:` with nothing after it is the stage with its defaults, not a stage that is not there."""
+    if not isinstance(document.data, dict):
+        return document
+    data = dict(document.data)
+    for key in ("stages", "references"):
+        entries = data.get(key)
+        if isinstance(entries, list):
+            data[key] = [_with_settings(entry) for entry in entries]
+    return replace(document, data=data)
+
+
+def _with_settings(entry: Plain) -> Plain:
+    if isinstance(entry, dict) and len(entry) == 1:
+        return {kind: {} if settings is None else settings for kind, settings in entry.items()}
+    return entry
+
+
+def _placed(problem: Problem, document: Document) -> Problem:
+    """A broken rule of order with the file and line of the stage that breaks it."""
+    parts = [(index, name) for index, name in _PART.findall(problem.path)]
+    path: KeyPath = tuple(int(index) if index else name for index, name in parts)
+    mark = document.mark(path)
+    return replace(problem, file=mark.file, line=mark.line)
+
+
+def _plain(value: object) -> Any:
+    """Settings as plain data; a key whose default is null and that is null says nothing and is left out."""
+    if isinstance(value, Settings):
+        fields = type(value).model_fields
+        return {name: _plain(inside) for name, inside in value if not (inside is None and fields[name].default is None)}
+    if isinstance(value, Mapping):
+        return {key: _plain(inside) for key, inside in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(inside) for inside in value]
+    return to_jsonable_python(value)

@@ -1,0 +1,28 @@
+"""What a sample is, is its content: hashes that find the same image again wherever it lies."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from compresslab.data.arrays import Images
+
+Hashes = npt.NDArray[np.uint8]
+Ids = npt.NDArray[np.uint64]
+
+
+def sample_hashes(inputs: Images) -> Hashes:
+    """SHA-256 of each sample's bytes, as uint8 [n, 32]."""
+    hashes = np.empty((len(inputs), 32), np.uint8)
+    for index, sample in enumerate(inputs):
+        hashes[index] = np.frombuffer(sha256(np.ascontiguousarray(sample).data).digest(), np.uint8)
+    return hashes
+
+
+def ids_of(hashes: Hashes) -> Ids:
+    """The first eight bytes of each hash as a number, uint64 [n]."""
+    return np.ascontiguousarray(hashes[:, :8]).view(">u8")[:, 0].astype(np.uint64)

@@ -1,0 +1,82 @@
+"""Nothing in the file but the model: no debug metadata, no long names, nothing twice; and the same bytes every time."""
+
+from __future__ import annotations
+
+from itertools import count, product
+from string import ascii_lowercase
+
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes import Sequential, common
+
+# Left out, these attributes of convolutions and pools mean the same; the schema does not say so.
+_IMPLIED = {"strides": 1, "dilations": 1, "pads": 0}
+
+
+def compact(model: ir.Model) -> None:
+    """Removes from the graph, in place, whatever does not change what it computes.
+
+    The names of inputs and outputs stay. A node with weights is named after the layer they come from, so that profiles
+    and reports can speak of it; all other names become as short as they can be.
+    """
+    Sequential(
+        common.ClearMetadataAndDocStringPass(),
+        common.LiftConstantsToInitializersPass(),
+        common.IdentityEliminationPass(),
+        common.DeduplicateInitializersPass(),
+        common.RemoveUnusedNodesPass(),
+        common.RemoveUnusedOpsetsPass(),
+    )(model)
+    model.metadata_props.clear()
+    for node in model.graph.all_nodes():
+        node.name = _layer_name(node)
+        _drop_default_attributes(node, model.opset_imports.get("", 0))
+    _shorten_values(model.graph)
+
+
+def to_bytes(model: ir.Model) -> bytes:
+    """The ONNX file; the same graph always gives the same bytes."""
+    content: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
+    return content
+
+
+def _layer_name(node: ir.Node) -> str | None:
+    """`blocks.0.conv1` for the node that `blocks.0.conv1.weight` goes to, else what torch called it, cut short."""
+    if node.op_type in ("QuantizeLinear", "DequantizeLinear", "Relu", "Constant"):
+        return None
+    for value in node.inputs[1:]:
+        producer = value.producer() if value is not None else None
+        source = producer.inputs[0] if producer is not None and producer.op_type == "DequantizeLinear" else value
+        if source is not None and source.is_initializer() and (source.name or "").endswith(".weight"):
+            return str(source.name).removesuffix(".weight")
+    return (node.name or node.op_type).removeprefix("node_")
+
+
+def _drop_default_attributes(node: ir.Node, opset: int) -> None:
+    """What the operator's schema says anyway."""
+    if node.domain or not onnx.defs.has(node.op_type):
+        return
+    schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
+    for name, attribute in list(node.attributes.items()):
+        value = onnx.helper.get_attribute_value(ir.to_proto(attribute))
+        default = schema.attributes[name].default_value if name in schema.attributes else onnx.AttributeProto()
+        given = default.type != onnx.AttributeProto.UNDEFINED and onnx.helper.get_attribute_value(default) == value
+        if given or (name in _IMPLIED and set(value) == {_IMPLIED[name]}):
+            del node.attributes[name]
+
+
+def _shorten_values(graph: ir.Graph) -> None:
+    """a, b, ..., aa, ab, ... in graph order; shapes and types of what is neither input nor output are dropped."""
+    kept = {value.name for value in (*graph.inputs, *graph.outputs)}
+    names = (name for size in count(1) for name in map("".join, product(ascii_lowercase, repeat=size)))
+    fresh = (name for name in names if name not in kept)
+    inner = [*graph.initializers.values(), *(value for node in graph.all_nodes() for value in node.outputs)]
+    # Two passes: a new name must not meet an old one on the way.
+    for index, value in enumerate(inner):
+        if value.name not in kept:
+            value.name = f"\0{index}"
+    for value in inner:
+        value.metadata_props.clear()
+        if value.name not in kept:
+            value.name = next(fresh)
+            value.shape = value.type = None

@@ -1,0 +1,147 @@
+"""export(): a candidate's model becomes an Artifact, checked against the network it came from."""
+
+from __future__ import annotations
+
+import copy
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+import torch
+
+from compresslab.candidate import OnnxModel, TorchModel
+from compresslab.digest import digest_file
+from compresslab.errors import ArtifactError, DataError
+from compresslab.export.compact import compact, to_bytes
+from compresslab.export.graph_costs import graph_costs
+from compresslab.export.integer_operators import integer_operators
+from compresslab.export.parity import check_parity, torch_outputs
+from compresslab.export.rewrite import rewrite
+from compresslab.export.to_onnx import to_onnx
+from compresslab.measure.artifact import Artifact, GraphInfo, Manifest, TensorInfo, write_manifest
+from compresslab.measure.runtime import RUNTIME_ERRORS
+from compresslab.measure.session import SessionOptions, open_session
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from compresslab.measure.preprocessing import ImagePreprocessing
+
+GRAPH = "model"
+FILE = "model.onnx"
+_BATCH = 256
+_DEFAULT_SESSION = SessionOptions()
+
+
+def export(
+    model: TorchModel | OnnxModel,
+    folder: Path,
+    *,
+    preprocessing: ImagePreprocessing,
+    labels: Sequence[str],
+    inputs: npt.NDArray[np.float32],
+    provenance: Mapping[str, Any],
+    session: SessionOptions = _DEFAULT_SESSION,
+    tolerance: float = 1e-4,
+) -> Artifact:
+    """Writes `model.onnx` and `manifest.json` into `folder`; the same model gives the same bytes.
+
+    The graph takes `input` [batch, ...] and gives `logits` [batch, classes]; an ONNX file keeps the names it has.
+    Parameters and multiply-adds are those of the network, before it is rewritten for ONNX Runtime's kernels.
+
+    Args:
+        model: Left unchanged. An ONNX file is copied without its debug metadata, and has no parity to check.
+        folder: Made if it is not there.
+        preprocessing: How images become inputs.
+        labels: Names of the outputs, in order.
+        inputs: Real inputs, float32 [n, c, h, w], n >= 2, on which ONNX Runtime and torch must agree.
+        provenance: Where the model comes from; plain data.
+        session: How it will be run; decides which kernels are counted as integer.
+        tolerance: Largest difference allowed, relative to the scale of the outputs; see `parity.check_parity` for
+            quantized networks.
+
+    Raises:
+        ModelError: torch's exporter cannot follow the network.
+        ParityError: ONNX Runtime and torch disagree; the worst examples are named.
+        ArtifactError: An ONNX file that cannot be read or run.
+        DataError: Fewer than two inputs.
+    """
+    if len(inputs) < 2:
+        raise DataError(f"export checks the graph on real inputs and needs at least two, but got {len(inputs)}")
+    if isinstance(model, OnnxModel):
+        network, graph = None, _read(model.path)
+    else:
+        network = copy.deepcopy(model.module).cpu().eval()
+        graph = to_onnx(network, torch.from_numpy(inputs[:2]))
+    costs = graph_costs(ir.to_proto(graph))
+    if network is not None:
+        rewrite(graph)
+    compact(graph)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = _write(folder / FILE, to_bytes(graph))
+    kernels = integer_operators(path, session)
+    parity = None
+    if network is not None:
+        given = _run(path, inputs, session)
+        parity = check_parity(torch_outputs(network, inputs), given, tolerance, quantized=kernels.eligible > 0)
+    manifest = Manifest(
+        graphs={GRAPH: _describe(path, graph)},
+        preprocessing=preprocessing,
+        labels=tuple(labels),
+        session=session,
+        params=costs.params,
+        macs=costs.macs,
+        parity=parity,
+        integer_operators=kernels,
+        provenance=dict(provenance),
+    )
+    write_manifest(folder, manifest)
+    return Artifact(folder, {GRAPH: path}, manifest)
+
+
+def _run(path: Path, inputs: npt.NDArray[np.float32], options: SessionOptions) -> npt.NDArray[np.float32]:
+    """float32 [n, ...]: what ONNX Runtime gives."""
+    running = open_session(path, options, threads=1)
+    (name,) = (value.name for value in running.get_inputs())
+    batches = (inputs[start : start + _BATCH] for start in range(0, len(inputs), _BATCH))
+    try:
+        return np.concatenate([np.asarray(running.run(None, {name: batch})[0]) for batch in batches])
+    except RUNTIME_ERRORS as error:
+        raise ArtifactError(f"{path}: ONNX Runtime opens the exported graph but cannot run it: {error}") from error
+
+
+def _read(path: Path) -> ir.Model:
+    try:
+        return ir.from_proto(onnx.load(str(path)))
+    except (OSError, onnx.checker.ValidationError, ValueError, TypeError) as error:
+        raise ArtifactError(f"{path}: not a readable ONNX file ({error}); export the model again") from error
+
+
+def _write(path: Path, content: bytes) -> Path:
+    """Whole or not at all."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_bytes(content)
+    draft.replace(path)
+    return path
+
+
+def _describe(path: Path, graph: ir.Model) -> GraphInfo:
+    return GraphInfo(
+        file=path.name,
+        sha256=digest_file(path),
+        bytes=path.stat().st_size,
+        opset=graph.opset_imports[""],
+        inputs=tuple(_tensor(value) for value in graph.graph.inputs),
+        outputs=tuple(_tensor(value) for value in graph.graph.outputs),
+    )
+
+
+def _tensor(value: ir.Value) -> TensorInfo:
+    assert value.shape is not None
+    assert value.dtype is not None
+    shape = tuple(dim if isinstance(dim, int) else str(dim.value) for dim in value.shape)
+    return TensorInfo(name=str(value.name), dtype=value.dtype.numpy().name, shape=shape)

@@ -1,0 +1,89 @@
+"""Whether ONNX Runtime computes what torch computes, on real inputs."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from compresslab.errors import ParityError
+from compresslab.measure.measurement import Parity
+
+Array = npt.NDArray[np.float32]
+
+_WORST = 3
+_LEAST_AGREEMENT = 0.99
+_QUANTIZED_TOLERANCE = 0.1
+_TIE = 0.01
+_BATCH = 256
+
+
+def torch_outputs(module: nn.Module, inputs: Array) -> Array:
+    """float32 [n, ...]: what a network in eval mode, on the CPU, gives for `inputs`."""
+    with torch.no_grad():
+        parts = [module(batch) for batch in torch.split(torch.from_numpy(inputs), _BATCH)]
+    outputs: Array = torch.cat(parts).float().numpy()
+    return outputs
+
+
+def check_parity(torch_out: Array, onnx_out: Array, tolerance: float, *, quantized: bool) -> Parity:
+    """The largest difference, if it is small enough.
+
+    A float graph does the same arithmetic in another order: no difference may exceed `tolerance` times the largest
+    magnitude among torch's outputs, or times one if that is larger.
+
+    A quantized graph ends on the next step of a grid wherever torch's float simulation falls near the middle between
+    two, and one such step moves others. It must predict the same (the same largest output) for 99 % of the inputs,
+    not counting those where torch's two candidates are closer than a hundredth of the largest magnitude, and no
+    difference may exceed a tenth of it.
+
+    Args:
+        torch_out: float32 [n, classes].
+        onnx_out: float32 [n, classes].
+        tolerance: For float graphs.
+        quantized: Which of the two rules holds.
+
+    Raises:
+        ParityError: Names the worst examples by index, with both outputs.
+    """
+    if torch_out.shape != onnx_out.shape:
+        raise ParityError(f"torch gives outputs of shape {torch_out.shape}, ONNX Runtime of {onnx_out.shape}")
+    scale = float(np.abs(torch_out).max())
+    limit = _QUANTIZED_TOLERANCE * scale if quantized else tolerance * max(1.0, scale)
+    # A NaN would compare as no difference at all.
+    difference = np.nan_to_num(np.abs(torch_out - onnx_out).reshape(len(torch_out), -1).max(1), nan=np.inf)
+    largest = float(difference.max())
+    if not largest <= limit:
+        what = f"differ by {largest:.3g} where at most {limit:.3g} is allowed"
+        raise ParityError(_explain(what, np.argsort(-difference, kind="stable"), torch_out, onnx_out))
+    if quantized:
+        margin = _margin_of_disagreement(torch_out, onnx_out)
+        differing = np.flatnonzero(margin > _TIE * scale)
+        agreement = 1 - len(differing) / len(torch_out)
+        if agreement < _LEAST_AGREEMENT:
+            what = f"predict the same for only {agreement:.1%} of the inputs, where {_LEAST_AGREEMENT:.0%} is demanded"
+            raise ParityError(_explain(what, np.argsort(-margin, kind="stable"), torch_out, onnx_out))
+    return Parity(largest, len(torch_out))
+
+
+def _margin_of_disagreement(torch_out: Array, onnx_out: Array) -> Array:
+    """float32 [n]: by how much torch prefers its own prediction to ONNX Runtime's; zero where they are the same."""
+    rows = np.arange(len(torch_out))
+    margin: Array = torch_out.max(1) - torch_out[rows, onnx_out.argmax(1)]
+    return margin
+
+
+def _explain(what: str, worst_first: npt.NDArray[np.intp], torch_out: Array, onnx_out: Array) -> str:
+    examples = "; ".join(
+        f"input {index}: torch {_row(torch_out[index])}, ONNX Runtime {_row(onnx_out[index])}"
+        for index in worst_first[:_WORST]
+    )
+    return (
+        f"torch and ONNX Runtime {what}, over {len(torch_out)} inputs. The worst: {examples}. An operator was exported "
+        "wrongly, or the network computes something else when it is called again"
+    )
+
+
+def _row(values: Array) -> str:
+    return np.array2string(values.ravel(), precision=4, threshold=12, max_line_width=10_000)

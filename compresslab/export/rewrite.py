@@ -1,0 +1,119 @@
+"""The same function in the form that ONNX Runtime's integer kernels are fastest with, on the CPU."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+_PACKED = 4
+_FEWEST_OUTPUTS = 16
+
+
+def rewrite(model: ir.Model) -> None:
+    """Applies, in place, every rewriting of this module; the outputs stay the same up to the order of summation."""
+    pool_globally(model.graph)
+    pad_input_channels(model.graph)
+
+
+def pool_globally(graph: ir.Graph) -> None:
+    """A mean over height and width becomes a global average pool, which has an integer kernel where the mean has none.
+
+    The pool keeps the two dimensions, so a Flatten follows; behind the QuantizeLinear, where there is one: the pool
+    must stand directly between Q/DQ pairs to be fused.
+    """
+    for mean in [node for node in graph if node.op_type == "ReduceMean"]:
+        source, result = mean.inputs[0], mean.outputs[0]
+        if source is None or not _over_height_and_width(mean, source):
+            continue
+        pool = ir.node("GlobalAveragePool", [source], name=mean.name)
+        graph.insert_before(mean, pool)
+        keeps = "keepdims" not in mean.attributes or mean.attributes["keepdims"].as_int() == 1
+        following = [user for user, _ in result.uses()]
+        if keeps:
+            _replace(graph, mean, pool.outputs[0])
+        elif len(following) == 1 and following[0].op_type == "QuantizeLinear" and not result.is_graph_output():
+            _replace(graph, mean, pool.outputs[0])
+            quantize = following[0]
+            users = list(quantize.outputs[0].uses())
+            flat = ir.node("Flatten", [quantize.outputs[0]])
+            graph.insert_after(quantize, flat)
+            for user, index in users:
+                user.replace_input_with(index, flat.outputs[0])
+        else:
+            flat = ir.node("Flatten", [pool.outputs[0]])
+            graph.insert_before(mean, flat)
+            _replace(graph, mean, flat.outputs[0])
+
+
+def pad_input_channels(graph: ir.Graph) -> None:
+    """Quantized input channels are padded to a multiple of four, with zero weights for the new ones.
+
+    ONNX Runtime's fast int8 convolution (`MlasConvSym`) reads channels in fours and writes at least 16; with 1 or 3
+    channels, the first convolution falls back to im2col. Measured: 16.6 -> 12.7 us for 3x3, 1 -> 16 channels at 28x28;
+    1.7x faster for 3 channels at 224x224.
+    """
+    for source in graph.inputs:
+        quantized = [user for user, _ in source.uses()]
+        if len(quantized) != 1 or quantized[0].op_type != "QuantizeLinear" or source.shape is None:
+            continue
+        quantize = quantized[0]
+        dequantized = [user for user, _ in quantize.outputs[0].uses()]
+        channels = source.shape[1] if len(source.shape) == 4 else None
+        if len(dequantized) != 1 or not isinstance(channels, int) or channels % _PACKED == 0:
+            continue
+        convolutions = [user for user, _ in dequantized[0].outputs[0].uses()]
+        if convolutions and all(_gains_from_padding(node) for node in convolutions):
+            _pad(graph, quantize, dequantized[0], convolutions, -channels % _PACKED)
+
+
+def _over_height_and_width(mean: ir.Node, source: ir.Value) -> bool:
+    axes = ir.convenience.get_const_tensor(mean.inputs[1]) if len(mean.inputs) > 1 and mean.inputs[1] else None
+    if axes is None or source.shape is None or len(source.shape) != 4:
+        return False
+    return sorted(int(axis) % 4 for axis in axes.numpy()) == [2, 3]
+
+
+def _replace(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
+    """`value` takes the place of what the node gives, its name too where it is the graph's output."""
+    result = node.outputs[0]
+    value.shape, value.type = result.shape, result.type
+    if result.is_graph_output():
+        value.name = result.name
+    result.replace_all_uses_with(value, replace_graph_outputs=True)
+    graph.remove(node)
+
+
+def _gains_from_padding(node: ir.Node) -> bool:
+    """A convolution in one group, of int8 weights that nothing else reads, with enough outputs for the fast kernel."""
+    weights = node.inputs[1].producer() if node.op_type == "Conv" and node.inputs[1] is not None else None
+    stored = weights.inputs[0] if weights is not None and weights.op_type == "DequantizeLinear" else None
+    if stored is None or stored.const_value is None or len(stored.uses()) != 1:
+        return False
+    grouped = "group" in node.attributes and node.attributes["group"].as_int() != 1
+    shape = stored.const_value.numpy().shape
+    return not grouped and len(shape) == 4 and shape[0] >= _FEWEST_OUTPUTS
+
+
+def _pad(graph: ir.Graph, quantize: ir.Node, dequantize: ir.Node, convolutions: list[ir.Node], missing: int) -> None:
+    pads = np.array([0, 0, 0, 0, 0, missing, 0, 0], np.int64)
+    amount = ir.Value(name="input_channel_pads", const_value=ir.tensor(pads))
+    graph.register_initializer(amount)
+    # The new channels are read with zero weights, so what they hold does not matter; the default is zero.
+    pad = ir.node("Pad", [quantize.outputs[0], amount])
+    graph.insert_after(quantize, pad)
+    dequantize.replace_input_with(0, pad.outputs[0])
+    for node in convolutions:
+        stored = _stored_weights(node)
+        assert stored.const_value is not None
+        weights = stored.const_value.numpy()
+        padded = np.pad(weights, [(0, 0), (0, missing), (0, 0), (0, 0)])
+        stored.const_value = ir.tensor(padded, name=stored.name)
+        stored.shape = ir.Shape(padded.shape)
+
+
+def _stored_weights(node: ir.Node) -> ir.Value:
+    assert node.inputs[1] is not None
+    producer = node.inputs[1].producer()
+    assert producer is not None
+    assert producer.inputs[0] is not None
+    return producer.inputs[0]

@@ -1,0 +1,76 @@
+"""From a torch network to an ONNX graph in memory: torch's exporter, made quiet, its network left alone."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.onnx import OnnxExporterError
+
+from compresslab.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import onnx_ir as ir
+
+OPSET = 18
+"""The oldest that the exporter writes, and what it thinks in; later ones are a conversion that buys nothing here."""
+
+INPUT = "input"
+OUTPUT = "logits"
+
+# It says at every export that torchvision's operators cannot be registered, which nobody asked for.
+_NOISY_LOGGER = "torch.onnx._internal.exporter._registration"
+
+
+def to_onnx(module: nn.Module, example: torch.Tensor) -> ir.Model:
+    """The network as an ONNX graph whose first dimension is named `batch`.
+
+    Args:
+        module: In eval mode, on the CPU.
+        example: An input, float32 [n, ...]; only its shape matters. n must be at least 2, or the exporter would take
+            the batch for a constant.
+
+    Raises:
+        ModelError: torch's exporter cannot follow the network.
+    """
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                module,
+                (example,),
+                dynamo=True,
+                external_data=False,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=({0: "batch"},),
+                verbose=False,
+            )
+    except OnnxExporterError as error:
+        cause = error.__cause__ or error
+        raise ModelError(
+            f"{type(module).__name__} cannot be exported to ONNX: {cause}; let `forward` take one tensor, give one "
+            "tensor, and do the same whatever the batch size"
+        ) from error
+    assert program is not None
+    return program.model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    logger = logging.getLogger(_NOISY_LOGGER)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            # torch.export calls its own deprecated spelling.
+            warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*", category=FutureWarning)
+            yield
+    finally:
+        logger.setLevel(before)

@@ -1,0 +1,156 @@
+"""An exported model: a folder with one ONNX file a graph and a manifest that says what they are."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+from pydantic import Field, ValidationError
+
+from compresslab.digest import digest_file, digest_of
+from compresslab.errors import ArtifactError
+from compresslab.measure.measurement import IntegerOperators, Parity
+from compresslab.measure.preprocessing import ImagePreprocessing
+from compresslab.measure.session import SessionOptions
+from compresslab.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MANIFEST = "manifest.json"
+FORMAT_VERSION: Final = 1
+
+
+class TensorInfo(Settings):
+    """One input or output of a graph; a dimension that is not fixed has a name."""
+
+    name: str
+    dtype: str
+    """As numpy names it: `float32`."""
+    shape: tuple[int | str, ...]
+
+
+class GraphInfo(Settings):
+    """One ONNX file of an artifact."""
+
+    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")]
+    """Its name inside the artifact's folder."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    bytes: Annotated[int, Field(ge=1)]
+    opset: int
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+
+
+class Manifest(Settings):
+    """What an artifact says of itself; everything a server or a gate needs beside the ONNX files."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    graphs: Annotated[dict[str, GraphInfo], Field(min_length=1)]
+    preprocessing: ImagePreprocessing
+    labels: tuple[str, ...]
+    session: SessionOptions = SessionOptions()
+    params: int
+    macs: int
+    """Multiply-adds for one example."""
+    parity: Parity | None = None
+    """None where there is no torch module to compare with."""
+    integer_operators: IntegerOperators = IntegerOperators(0, 0)
+    provenance: Annotated[dict[str, Any], Field(default_factory=dict)]
+    """Where it comes from: lineage, versions, seeds; plain data."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An exported model on disk."""
+
+    folder: Path
+    graphs: Mapping[str, Path]
+    manifest: Manifest
+
+    @property
+    def bytes(self) -> int:
+        """Size of all graphs together."""
+        return sum(info.bytes for info in self.manifest.graphs.values())
+
+    @property
+    def sha256(self) -> Mapping[str, str]:
+        """The hash of each graph's file, by the graph's name."""
+        return {name: info.sha256 for name, info in self.manifest.graphs.items()}
+
+    @property
+    def digest(self) -> str:
+        """Identifies all that decides what is computed and how: graphs, preprocessing, session."""
+        manifest = self.manifest
+        return digest_of(
+            [
+                dict(self.sha256),
+                manifest.preprocessing.model_dump(mode="json"),
+                manifest.session.model_dump(mode="json"),
+            ]
+        )
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> Path:
+    """Writes `manifest.json` into `folder`, whole or not at all, and returns its path."""
+    path = folder / MANIFEST
+    draft = folder / f".{MANIFEST}.{os.getpid()}"
+    draft.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    draft.replace(path)
+    return path
+
+
+def load_artifact(path: Path | str, verify: bool = True) -> Artifact:
+    """Reads an artifact.
+
+    Args:
+        path: An artifact's folder (a stage's folder, a bundle), its manifest, an ONNX file beside a manifest, or a run
+            folder, which stands for its `selected/`.
+        verify: Whether to compare the files with the manifest's hashes.
+
+    Raises:
+        ArtifactError: There is no manifest, it is broken or newer than this version, or a file is missing or changed.
+    """
+    folder = _folder_of(Path(path))
+    manifest = _read(folder / MANIFEST)
+    graphs = {name: folder / info.file for name, info in manifest.graphs.items()}
+    for name, file in graphs.items():
+        info = manifest.graphs[name]
+        if not file.is_file():
+            raise ArtifactError(f"{file}: the manifest names this file, but it is missing; export the model again")
+        if verify and (file.stat().st_size != info.bytes or digest_file(file) != info.sha256):
+            raise ArtifactError(
+                f"{file}: this is not the file that was exported: its SHA-256 differs from the manifest's "
+                f"({info.sha256[:12]}...); copy the artifact again, or export it again"
+            )
+    return Artifact(folder, graphs, manifest)
+
+
+def _folder_of(path: Path) -> Path:
+    if path.is_file():
+        path = path.parent
+    elif not path.is_dir():
+        raise ArtifactError(f"{path}: no such file or folder; give a run folder or an exported model's folder")
+    for folder in (path, path / "selected"):
+        if (folder / MANIFEST).is_file():
+            return folder
+    raise ArtifactError(
+        f"{path}: there is no {MANIFEST} here, nor in selected/; give a run folder or an exported model's folder"
+    )
+
+
+def _read(path: Path) -> Manifest:
+    text = path.read_bytes()
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        found = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc']) or 'the file'}: {problem['msg']}"
+            for problem in error.errors()
+        )
+        raise ArtifactError(
+            f"{path}: not a manifest that this version reads (format_version {FORMAT_VERSION}): {found}; "
+            "export the model again"
+        ) from error

@@ -1,0 +1,201 @@
+"""Limits on a model, each compared with an interval: pass, fail, or not enough evidence to say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from compresslab.errors import ConfigError, Problem, did_you_mean
+from compresslab.measure.measurement import Estimate, Latency, Measurement
+from compresslab.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Status = Literal["pass", "fail", "inconclusive"]
+
+_Positive = Annotated[float, Field(gt=0.0)]
+_Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+_VALIDATION = "validation"
+_METRICS = ("accuracy", "f1_macro")
+_PERCENTILES = ("p50", "p90", "p99")
+
+
+class Budget(Settings):
+    """Limits; None is no limit. Quality is read on validation, latency at one of the bench's points."""
+
+    p50_ms: _Positive | None = None
+    """Median latency at `point`, at most, in milliseconds."""
+    p90_ms: _Positive | None = None
+    """90th percentile of latency at `point`, at most, in milliseconds."""
+    p99_ms: _Positive | None = None
+    """99th percentile of latency at `point`, at most, in milliseconds."""
+    bytes: Annotated[int, Field(ge=1)] | None = None
+    """Size of the ONNX files, at most."""
+    size_ratio: _Positive | None = None
+    """Times smaller than the baseline, at least."""
+    speedup: _Positive | None = None
+    """Times faster than the baseline at the deployment point, `bench.points[0]`, at least."""
+    accuracy: _Share | None = None
+    """At least."""
+    accuracy_drop: Annotated[float, Field(ge=-1.0, le=1.0)] | None = None
+    """Below the baseline's accuracy, at most: 0.01 is one point."""
+    f1_macro: _Share | None = None
+    """At least."""
+    f1_macro_drop: Annotated[float, Field(ge=-1.0, le=1.0)] | None = None
+    """Below the baseline's macro F1, at most."""
+    retention: Annotated[dict[str, _Positive], Field(default_factory=dict)]
+    """Of the teacher's quality, at least, by `benchmark/metric`: 0.99 is one per cent lost."""
+    peak_rss_mb: _Positive | None = None
+    """Peak memory of a process that serves the model, at most, in millions of bytes."""
+    point: Annotated[int, Field(ge=0)] = 0
+    """Which of `bench.points` the latency limits are for."""
+
+
+@dataclass(frozen=True)
+class BudgetResult:
+    """The verdict, and one line for each limit that is not met for certain."""
+
+    status: Status
+    violations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Limit:
+    """One limit beside what was measured; `measured` is None where too few calls were made to know."""
+
+    key: str
+    sense: Literal["at most", "at least"]
+    limit: float
+    measured: Estimate | None
+    where: str = ""
+
+    @property
+    def status(self) -> Status:
+        if self.measured is None:
+            return "inconclusive"
+        low, high = self.measured.low, self.measured.high
+        if self.sense == "at least":
+            low, high = -high, -low
+        limit = self.limit if self.sense == "at most" else -self.limit
+        if high <= limit:
+            return "pass"
+        return "fail" if low > limit else "inconclusive"
+
+    def __str__(self) -> str:
+        asked = f"{self.key}: {self.sense} {_figure(self.limit)}{self.where}, "
+        if self.measured is None:
+            return f"{asked}but too few calls were made to know; raise bench.min_count: inconclusive"
+        value, low, high = self.measured.value, self.measured.low, self.measured.high
+        interval = "" if low == high else f" [{_figure(low)}, {_figure(high)}]"
+        return f"{asked}but measured {_figure(value)}{interval}: {self.status}"
+
+
+def check(budget: Budget | None, measurement: Measurement, artifact_bytes: int) -> BudgetResult:
+    """Whether a measured model is within its budget.
+
+    A limit passes when the whole 95 % interval is inside, fails when it is wholly outside, and is inconclusive when it
+    straddles the limit. The budget fails with any limit, and passes with all. No budget is always passed. Compared with
+    itself (a measurement without a baseline) a model is 1x smaller and faster and loses nothing.
+
+    Raises:
+        ConfigError: The budget limits something that was not measured.
+    """
+    if budget is None:
+        return BudgetResult("pass")
+    broken = unmeasured(budget, tuple(measurement.quality[_VALIDATION]), len(measurement.latency))
+    if broken:
+        raise ConfigError([Problem("budget", None, key, message) for key, message in broken])
+    limits = [*_cost_limits(budget, measurement, artifact_bytes), *_quality_limits(budget, measurement)]
+    missed = [limit for limit in limits if limit.status != "pass"]
+    status: Status = "pass"
+    if missed:
+        status = "fail" if any(limit.status == "fail" for limit in missed) else "inconclusive"
+    return BudgetResult(status, tuple(str(limit) for limit in missed))
+
+
+def unmeasured(budget: Budget, benchmarks: Sequence[str], points: int) -> list[tuple[str, str]]:
+    """What the budget limits and nobody measures, as (key, message): known before anything runs.
+
+    Args:
+        budget: The budget.
+        benchmarks: The names, `benchmark/metric`, that quality is measured under.
+        points: How many points the bench has.
+    """
+    measured = {name.rpartition("/")[2] for name in benchmarks}
+    problems = [
+        (key, f"`{metric}` is not measured, but {_list(sorted(measured))}; set the task's `metric` to `{metric}`")
+        for metric in _METRICS
+        for key in (metric, f"{metric}_drop")
+        if getattr(budget, key) is not None and metric not in measured
+    ]
+    problems += [
+        (f"retention.{name}", f"is not measured, but {_list(benchmarks)}{did_you_mean(name, benchmarks)}")
+        for name in budget.retention
+        if name not in benchmarks
+    ]
+    if budget.point >= points:
+        problems.append(
+            ("point", f"`point < {points}` must hold, as bench has {points} points, but got {budget.point}")
+        )
+    return problems
+
+
+def _cost_limits(budget: Budget, measurement: Measurement, artifact_bytes: int) -> list[_Limit]:
+    latency, baseline = measurement.latency[budget.point], measurement.versus_baseline
+    where = f" (batch {latency.batch}, {latency.threads} thread{'s' if latency.threads > 1 else ''})"
+    size_ratio, speedup = (baseline.size_ratio, baseline.speedup) if baseline else (1.0, _exact(1.0))
+    limits = []
+    for name in _PERCENTILES:
+        limit = getattr(budget, f"{name}_ms")
+        if limit is not None:
+            limits.append(_Limit(f"{name}_ms", "at most", limit, _percentile(latency, name), where))
+    if budget.bytes is not None:
+        limits.append(_Limit("bytes", "at most", budget.bytes, _exact(artifact_bytes)))
+    if budget.size_ratio is not None:
+        limits.append(_Limit("size_ratio", "at least", budget.size_ratio, _exact(size_ratio)))
+    if budget.speedup is not None:
+        deployment = measurement.latency[0]
+        where = f" (batch {deployment.batch}, {deployment.threads} thread{'s' if deployment.threads > 1 else ''})"
+        limits.append(_Limit("speedup", "at least", budget.speedup, speedup, where))
+    if budget.peak_rss_mb is not None:
+        limits.append(_Limit("peak_rss_mb", "at most", budget.peak_rss_mb, _exact(measurement.peak_rss_mb)))
+    return limits
+
+
+def _quality_limits(budget: Budget, measurement: Measurement) -> list[_Limit]:
+    qualities = {name.rpartition("/")[2]: value for name, value in measurement.quality[_VALIDATION].items()}
+    delta = measurement.validation_delta or _exact(0.0)
+    drop = Estimate(-delta.value, -delta.high, -delta.low, delta.n)
+    limits = []
+    for metric in _METRICS:
+        at_least, at_most = getattr(budget, metric), getattr(budget, f"{metric}_drop")
+        if at_least is not None:
+            limits.append(_Limit(metric, "at least", at_least, qualities[metric]))
+        if at_most is not None:
+            limits.append(_Limit(f"{metric}_drop", "at most", at_most, drop))
+    limits += [
+        _Limit(f"retention.{name}", "at least", limit, measurement.validation_retention.get(name))
+        for name, limit in budget.retention.items()
+    ]
+    return limits
+
+
+def _percentile(latency: Latency, name: str) -> Estimate | None:
+    value, low, high = (getattr(latency, f"{name}{end}") for end in ("", "_low", "_high"))
+    return None if value is None else Estimate(value, value if low is None else low, value if high is None else high)
+
+
+def _exact(value: float) -> Estimate:
+    return Estimate(value, value, value)
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names) or "nothing"

@@ -1,0 +1,75 @@
+"""What a measurement depends on beside the model: the machine and the versions."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from pathlib import Path
+
+# Those that decide which of ONNX Runtime's kernels run; the first names are x86's, the others Arm's.
+_ISA = (
+    "avx2", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16",
+    "asimd", "asimddp", "i8mm", "bf16", "sve", "sve2",
+)  # fmt: skip
+
+
+def fingerprint() -> dict[str, object]:
+    """The machine as plain data: two measurements compare only where it is equal.
+
+    `cores` are those this process may use; `cpu_limit` is a container's share in cores, None without one.
+    """
+    # The command line reads settings without loading ONNX Runtime.
+    import onnxruntime
+
+    cpu, isa = _describe_cpu(_read(Path("/proc/cpuinfo")))
+    return {
+        "cpu": cpu or platform.processor() or platform.machine(),
+        "isa": isa,
+        "cores": _allowed_cores(),
+        "cpu_limit": _cpu_limit(Path("/sys/fs/cgroup")),
+        "platform": f"{platform.system()}-{platform.machine()}",
+        "python": platform.python_version(),
+        "onnxruntime": onnxruntime.__version__,
+    }
+
+
+def usable_cores() -> int:
+    """How many threads can really run at once: the allowed cores, within a container's limit."""
+    limit = _cpu_limit(Path("/sys/fs/cgroup"))
+    cores = _allowed_cores()
+    return cores if limit is None else max(1, min(cores, math.ceil(limit)))
+
+
+def _allowed_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _describe_cpu(cpuinfo: str) -> tuple[str, list[str]]:
+    """The name and the instruction sets of interest, from the text of /proc/cpuinfo."""
+    fields: dict[str, str] = {}
+    for line in cpuinfo.splitlines():
+        key, _, value = line.partition(":")
+        fields.setdefault(key.strip().lower(), value.strip())
+    flags = set(fields.get("flags", fields.get("features", "")).split())
+    return fields.get("model name", ""), [name for name in _ISA if name in flags]
+
+
+def _cpu_limit(cgroup: Path) -> float | None:
+    """A container's CPU quota in cores (cgroup version 2, then 1)."""
+    quota, _, period = _read(cgroup / "cpu.max").strip().partition(" ")
+    if not quota:
+        quota = _read(cgroup / "cpu/cpu.cfs_quota_us").strip()
+        period = _read(cgroup / "cpu/cpu.cfs_period_us").strip()
+    if not quota.isdigit() or not period.isdigit() or int(period) == 0:
+        return None
+    return int(quota) / int(period)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

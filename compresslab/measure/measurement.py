@@ -1,0 +1,97 @@
+"""What was measured, as plain frozen data. The names are those of results.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Verdict = Literal["faster", "slower", "no_difference", "inconclusive"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its 95 % interval; `n` is the number of examples behind it, where there is one."""
+
+    value: float
+    low: float
+    high: float
+    n: int | None = None
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Latency of one graph at one point, in milliseconds. A percentile without ten samples beyond it is None.
+
+    `_low` and `_high` are the percentile's 95 % interval.
+    """
+
+    graph: str
+    batch: int
+    threads: int
+    inputs: str
+    session: str
+    provider: str
+    p50: float
+    p90: float | None
+    p99: float | None
+    p50_low: float
+    p50_high: float
+    samples: int
+    p90_low: float | None = None
+    p90_high: float | None = None
+    p99_low: float | None = None
+    p99_high: float | None = None
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Largest absolute difference between ONNX Runtime's outputs and torch's over `n` real inputs."""
+
+    max_abs_diff: float
+    n: int
+
+
+@dataclass(frozen=True)
+class IntegerOperators:
+    """Of the operators that have an integer kernel, how many run as one in the optimised graph, and why not the rest.
+
+    `floating` has one line an operator left in float: its name, its type and the reason.
+    """
+
+    eligible: int
+    integer: int
+    floating: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Versus:
+    """One artifact against another, measured interleaved in one session; ratios are other / this, so > 1 is better."""
+
+    speedup: Estimate
+    size_ratio: float
+    quality_delta: Estimate
+    verdict: Verdict
+    why: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Everything measured of one artifact. `quality` is split -> `benchmark/metric` -> estimate.
+
+    `retention` and the `quality_delta` of `versus_*` are for the reader: on test where it was measured. What chooses
+    reads validation: `validation_retention` (of the teacher) and `validation_delta` (this - baseline, paired).
+    """
+
+    quality: Mapping[str, Mapping[str, Estimate]]
+    latency: tuple[Latency, ...]
+    peak_rss_mb: float
+    machine: Mapping[str, object]
+    retention: Mapping[str, Estimate] = field(default_factory=dict)
+    agreement_with_teacher: float | None = None
+    agreement_with_parent: float | None = None
+    integer_operators: IntegerOperators = IntegerOperators(0, 0)
+    versus_parent: Versus | None = None
+    versus_baseline: Versus | None = None
+    validation_delta: Estimate | None = None
+    validation_retention: Mapping[str, Estimate] = field(default_factory=dict)

@@ -1,0 +1,132 @@
+"""From an image file to what the network reads: one implementation for training, evaluation, gate and clients."""
+
+from __future__ import annotations
+
+import struct
+from io import BytesIO
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+from pydantic import Field, model_validator
+
+from compresslab.errors import DataError
+from compresslab.settings import Floats, Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_RESAMPLING = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "nearest": Image.Resampling.NEAREST,
+}
+
+# Pillow's decoders let these through on broken files, depending on the format and on where it is cut.
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error)
+
+
+class ImagePreprocessing(Settings):
+    """How images become inputs: uint8 pixels, then `(pixel / 255 - mean) / std` per channel."""
+
+    kind: Literal["image"] = "image"
+    height: Annotated[int, Field(ge=1)]
+    """Rows of the network's input, in pixels."""
+    width: Annotated[int, Field(ge=1)]
+    """Columns of the network's input, in pixels."""
+    channels: Literal[1, 3]
+    """1 for grey, 3 for RGB."""
+    mean: Floats
+    """Per channel, on the 0..1 scale."""
+    std: Floats
+    """Per channel, on the 0..1 scale."""
+    resize: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
+    """The filter; Pillow's, so it is antialiased when it shrinks."""
+    crop: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """The central share of each side that is kept before resizing."""
+
+    @model_validator(mode="after")
+    def _check_channels(self) -> ImagePreprocessing:
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != self.channels:
+                raise ValueError(f"`{name}` must have one value for each of {self.channels} channels, but got {values}")
+        if min(self.std) <= 0:
+            raise ValueError(f"`std > 0` must hold for every channel, but got {self.std}")
+        return self
+
+    def open(self, source: str | Path | bytes) -> npt.NDArray[np.uint8]:
+        """Reads an image, upright by its EXIF orientation, as uint8 [height, width, channels].
+
+        The central share `crop` of each side is resized to the input's size; the sides' ratio is not kept.
+
+        Args:
+            source: A path, or the bytes of a file in any format Pillow reads.
+
+        Raises:
+            DataError: The file is missing, broken, not an image, or too large to decode safely.
+        """
+        name = "the image" if isinstance(source, bytes) else str(source)
+        try:
+            with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
+                _refuse_bomb(image, name)
+                pixels = self._pixels(image)
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise DataError(f"{name}: {error}; shrink the image first") from error
+        except _BROKEN as error:
+            raise DataError(
+                f"{name}: cannot be read as an image ({error}); give a PNG, JPEG or similar file"
+            ) from error
+        return pixels if self.channels == 3 else pixels[:, :, np.newaxis]
+
+    def normalize(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Turns uint8 [n, height, width, channels] into C-contiguous float32 [n, channels, height, width].
+
+        Raises:
+            DataError: `images` has another type or shape.
+        """
+        expected = (self.height, self.width, self.channels)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
+            raise DataError(
+                f"images must be uint8 [n, {self.height}, {self.width}, {self.channels}] (rows, columns, channels, "
+                f"raw pixels 0..255), but got {images.dtype} {list(images.shape)}{_remedy(images, expected)}"
+            )
+        result = np.empty((len(images), self.channels, self.height, self.width), np.float32)
+        for channel, (mean, std) in enumerate(zip(self.mean, self.std, strict=True)):
+            plane = result[:, channel]
+            np.multiply(images[..., channel], np.float32(1.0 / (255.0 * std)), out=plane)
+            plane -= np.float32(mean / std)
+        return result
+
+    def _pixels(self, image: Image.Image) -> npt.NDArray[np.uint8]:
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I;16"):
+            # Pillow clips 16 bits to 255 on conversion; the eight high bits are the picture.
+            upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+        converted = upright.convert("L" if self.channels == 1 else "RGB")
+        left, top = (side * (1.0 - self.crop) / 2.0 for side in converted.size)
+        box = (left, top, converted.width - left, converted.height - top)
+        resized = converted.resize((self.width, self.height), _RESAMPLING[self.resize], box=box)
+        return np.array(resized, dtype=np.uint8)
+
+
+def _refuse_bomb(image: Image.Image, name: str) -> None:
+    """Pillow only warns up to twice its limit; a data set has no business there."""
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        raise DataError(
+            f"{name}: {image.width} x {image.height} pixels are more than the {limit} that are decoded; "
+            "shrink the image first"
+        )
+
+
+def _remedy(images: npt.NDArray[np.uint8], expected: tuple[int, int, int]) -> str:
+    if images.dtype != np.uint8:
+        return "; do not scale the pixels, this does it"
+    if images.shape == expected:
+        return "; add the first axis: images[np.newaxis]"
+    if expected[2] == 1 and images.ndim == 3 and images.shape[1:] == expected[:2]:
+        return "; add the last axis: images[..., np.newaxis]"
+    if images.ndim == 4 and (images.shape[2], images.shape[3], images.shape[1]) == expected:
+        return "; the channels come last: images.transpose(0, 2, 3, 1)"
+    return "; `open` reads a file into this shape"

@@ -1,0 +1,84 @@
+"""A metric of one model, or of two on the same examples, with its interval."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from compresslab.measure.intervals import Floats, over_examples, proportion
+from compresslab.measure.metrics import Ints, Metric, Outputs, check_targets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from compresslab.measure.measurement import Estimate
+
+# Half an example in each cell of a paired 2x2 table: two models that agree on all of a sample may still differ on the
+# next example, and with it the interval of their difference keeps its 95 % (Agresti and Min 2005).
+_PSEUDO_COUNT = 0.5
+_BINARY_PAIRS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.int64)
+
+
+def quality(metric: Metric, outputs: Outputs, targets: Ints) -> Estimate:
+    """The metric of outputs [n, classes] against targets [n], with its interval.
+
+    Raises:
+        DataError: A target has no output.
+    """
+    check_targets(outputs, targets)
+    outcomes = metric.outcomes(outputs, targets)
+    if metric.mean_of_binary:
+        return proportion(int(outcomes.sum()), len(outcomes))
+    cells, counts = np.unique(outcomes, axis=0, return_counts=True)
+    value = metric.value(outputs, targets)
+    return over_examples(value, lambda draws: metric.of_counts(cells, draws), counts.astype(np.float64), len(targets))
+
+
+def quality_delta(metric: Metric, this: Outputs, other: Outputs, targets: Ints) -> Estimate:
+    """The metric of `this` minus that of `other`, paired: both saw the same examples."""
+    value = metric.value(this, targets) - metric.value(other, targets)
+    return _paired(metric, this, other, targets, value, np.subtract)
+
+
+def quality_ratio(metric: Metric, this: Outputs, other: Outputs, targets: Ints) -> Estimate | None:
+    """The metric of `this` over that of `other`, paired; None where the other's is 0."""
+    reference = metric.value(other, targets)
+    if reference == 0.0:
+        return None
+    return _paired(metric, this, other, targets, metric.value(this, targets) / reference, _ratio)
+
+
+def agreement(this: Outputs, other: Outputs) -> float:
+    """The share of examples on which both have their largest output in the same place."""
+    return float((this.argmax(axis=1) == other.argmax(axis=1)).mean())
+
+
+def _ratio(this: Floats, other: Floats) -> Floats:
+    return np.divide(this, other, out=np.full_like(this, np.nan), where=other > 0)
+
+
+def _paired(
+    metric: Metric,
+    this: Outputs,
+    other: Outputs,
+    targets: Ints,
+    value: float,
+    compare: Callable[[Floats, Floats], Floats],
+) -> Estimate:
+    check_targets(this, targets)
+    check_targets(other, targets)
+    outcomes = np.concatenate([metric.outcomes(this, targets), metric.outcomes(other, targets)], axis=1)
+    if metric.mean_of_binary:
+        cells = _BINARY_PAIRS
+        found = np.bincount(2 * outcomes[:, 0] + outcomes[:, 1], minlength=4)
+        counts = found.astype(np.float64) + _PSEUDO_COUNT
+    else:
+        cells, found = np.unique(outcomes, axis=0, return_counts=True)
+        counts = found.astype(np.float64)
+    width = cells.shape[1] // 2
+
+    def statistic(draws: Floats) -> Floats:
+        return compare(metric.of_counts(cells[:, :width], draws), metric.of_counts(cells[:, width:], draws))
+
+    return over_examples(value, statistic, counts, len(targets))

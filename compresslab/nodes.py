@@ -1,0 +1,128 @@
+"""Candidates in the store: one entry for each application of a stage, with its networks and exported artifacts."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from compresslab.candidate import Candidate, OnnxModel, Step, TorchModel
+from compresslab.measure.artifact import Artifact, load_artifact
+from compresslab.models import architecture
+from compresslab.store import Store
+
+
+@dataclass(frozen=True)
+class Made:
+    """What an application of a stage gave: its candidates, and the notes that belong in every report of them."""
+
+    candidates: tuple[Candidate, ...]
+    notes: tuple[str, ...] = ()
+
+
+_KIND = "stage"
+_INDEX = "candidates.json"
+
+
+@dataclass(frozen=True)
+class Node:
+    """A finished candidate: its lineage, the folder with its model and artifact, and what it took to make.
+
+    Args:
+        lineage: As the candidate's.
+        folder: Where `artifact/` lies, and the weights where the candidate is a network.
+        seconds: How long the stage took when it ran, shared by all its candidates.
+        cached: Whether it was read from the store instead of made.
+        notes: What the stage had to say.
+    """
+
+    lineage: tuple[Step, ...]
+    folder: Path
+    seconds: float
+    cached: bool
+    notes: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """The last stage."""
+        return self.lineage[-1].kind
+
+    @property
+    def digest(self) -> str:
+        """The candidate's digest."""
+        return Candidate(OnnxModel(self.folder), self.lineage).digest
+
+    def artifact(self) -> Artifact:
+        """The exported model, its hashes checked."""
+        return load_artifact(self.folder / "artifact")
+
+    def candidate(self, trusted: Collection[str] = ()) -> Candidate:
+        """The candidate, its network loaded from disk; `trusted` as for `architecture.load`."""
+        if (self.folder / architecture.WEIGHTS).exists():
+            return Candidate(architecture.load(self.folder, trusted), self.lineage)
+        return Candidate(OnnxModel(self.artifact().graphs["model"]), self.lineage)
+
+
+class Nodes:
+    """Makes nodes, or finds them in the store.
+
+    Args:
+        store: Where they are kept.
+        export: Writes the artifact of a candidate into a folder.
+        fresh: Makes every node once more, whatever the store has.
+    """
+
+    def __init__(self, store: Store, export: Callable[[Candidate, Path], Artifact], fresh: bool = False) -> None:
+        self._store = store
+        self._export = export
+        self._fresh = fresh
+        self._made: set[str] = set()
+
+    def has(self, key: str) -> bool:
+        """Whether the store has the entry, so that `obtain` would make nothing."""
+        return self._store.find(_KIND, key) is not None
+
+    def obtain(self, key: str, make: Callable[[Path], Made]) -> tuple[Node, ...]:
+        """The nodes of one application of a stage.
+
+        Args:
+            key: Identifies the application and all that goes into it.
+            make: Called with a scratch folder that survives a crash, unless the store has the entry.
+        """
+        if self._fresh and key not in self._made:
+            self._store.discard(_KIND, key)
+            self._store.clear_scratch(_KIND, key)
+        found = self._store.find(_KIND, key)
+        if found is None:
+            self._write(key, make)
+            self._made.add(key)
+            found = self._store.find(_KIND, key)
+            assert found is not None, "an entry that was just written is there"
+        return self._read(found, cached=key not in self._made)
+
+    def _write(self, key: str, make: Callable[[Path], Made]) -> None:
+        begun = time.perf_counter()
+        with self._store.writing(_KIND, key) as folder:
+            made = make(self._store.scratch(_KIND, key))
+            for index, candidate in enumerate(made.candidates):
+                place = folder / str(index)
+                (place / "artifact").mkdir(parents=True)
+                if isinstance(candidate.model, TorchModel) and candidate.model.builder is not None:
+                    architecture.save(candidate.model, place)
+                self._export(candidate, place / "artifact")
+            record = {
+                "seconds": round(time.perf_counter() - begun, 3),
+                "lineages": [[asdict(step) for step in candidate.lineage] for candidate in made.candidates],
+                "notes": made.notes,
+            }
+            (folder / _INDEX).write_text(json.dumps(record, indent=1), encoding="utf-8")
+
+    def _read(self, folder: Path, cached: bool) -> tuple[Node, ...]:
+        record = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+        seconds, notes = record["seconds"], tuple(record["notes"])
+        return tuple(
+            Node(tuple(Step(**step) for step in lineage), folder / str(index), seconds, cached, notes)
+            for index, lineage in enumerate(record["lineages"])
+        )

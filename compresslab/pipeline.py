@@ -1,0 +1,95 @@
+"""Pipeline, what a YAML says once it is checked; and the rules of order that make some of them impossible."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from compresslab.errors import ConfigError, Problem
+from compresslab.measure.bench import BenchSettings
+from compresslab.measure.budget import Budget
+from compresslab.stage import Stage
+
+if TYPE_CHECKING:
+    from compresslab.models import ModelSpec
+    from compresslab.tasks import TaskSpec
+
+Select = Literal["smallest", "fastest", "most_accurate"]
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What the YAML says. Construction checks the rules of order, so an illegal pipeline cannot exist.
+
+    Args:
+        task: The data, its splits, its loss and its metrics.
+        model: The root candidate, `baseline`, and the teacher unless `teacher` is given.
+        stages: Applied in order, each to what the one before returned.
+        references: Each applied to the baseline alone and measured beside: what one would have otherwise.
+        budget: Limits on the selected model; None is always within budget.
+        select: Which of the models within budget is handed back.
+        seed: Everything random derives from it.
+
+    Raises:
+        ConfigError: The stages are in an order that cannot work; every reason is told.
+    """
+
+    task: TaskSpec
+    model: ModelSpec
+    stages: Sequence[Stage]
+    name: str = "pipeline"
+    teacher: ModelSpec | None = None
+    references: Sequence[Stage] = ()
+    bench: BenchSettings = field(default_factory=BenchSettings)
+    budget: Budget | None = None
+    select: Select = "smallest"
+    seed: int = 0
+    device: Device = "auto"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stages", tuple(self.stages))
+        object.__setattr__(self, "references", tuple(self.references))
+        broken = broken_rules(self)
+        if broken:
+            raise ConfigError([Problem(self.name, None, path, message) for path, message in broken])
+
+
+def broken_rules(pipeline: Pipeline) -> list[tuple[str, str]]:
+    """Every rule of order that the pipeline breaks, as (key path, reason and remedy)."""
+    broken: list[tuple[str, str]] = []
+    trained = pipeline.model.has_weights
+    before: list[str] = []
+    for index, stage in enumerate(pipeline.stages):
+        path = f"stages[{index}].{stage.kind}"
+        if "quantize" in before:
+            reason = (
+                "float training would undo the integer weights" if stage.kind != "quantize" else "it is int8 already"
+            )
+            broken.append((path, f"nothing may follow `quantize`: {reason}; move `quantize` to the end"))
+        if stage.kind == "distill":
+            starts_anew = getattr(stage, "student", None) is not None
+            if starts_anew and "prune" in before:
+                broken.append(
+                    (path, "`student` starts a new network, so the pruning before it would be lost; "
+                           "distil first, or leave `student` out to train the pruned network")
+                )  # fmt: skip
+            if pipeline.teacher is None and not pipeline.model.has_weights and "train" not in before:
+                broken.append(
+                    (path, "there is no trained teacher: `model` has no weights; give `teacher`, "
+                           "weights for `model`, or a `train` stage before")
+                )  # fmt: skip
+            trained = True
+        elif stage.kind == "train":
+            trained = True
+        elif not trained:
+            broken.append(
+                (path, "the network has not been trained yet; give `model` weights, or put `train` or `distill` first")
+            )
+        before.append(stage.kind)
+    for index, stage in enumerate(pipeline.references):
+        path = f"references[{index}].{stage.kind}"
+        if not pipeline.model.has_weights:
+            broken.append((path, "a reference starts from `model`, which has no weights; give it weights"))
+    return broken

@@ -1,0 +1,139 @@
+"""report.html: one file that works offline, without scripts: pictures, tables, and what to know about them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from compresslab.report import charts, svg, waterfall
+from compresslab.report.headline import budget_sentence, headline, selection, warnings
+from compresslab.report.lineage import names, ordered
+from compresslab.report.markdown import COMMAND, REPRODUCE
+from compresslab.report.markup import Element, bullets, element, page_text, table_element
+from compresslab.report.style import STYLE
+from compresslab.report.table import LEGEND, checks_table, latency_table, machine_table, points_table, stages_table
+from compresslab.report.writing import write_whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from compresslab.report.schema import PointResult, Results
+
+HTML_FILE = "report.html"
+
+# A report may hold text from anywhere; even if some became markup, nothing in the page could run or be fetched.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_NARROW = (340, 380)
+
+
+def html(results: Results) -> str:
+    """The report as a page. Without the extra `report` it has the tables, and says how to get the pictures."""
+    status = results["budget"]["status"]
+    told = [*warnings(results), *results["notes"]]
+    body = [
+        element("h1", None, results["pipeline"]),
+        element("p", {"class": "headline"}, headline(results)),
+        element(
+            "p",
+            None,
+            element("span", {"class": f"badge {status}"}, f"budget: {status}"),
+            " ",
+            selection(results),
+        ),
+        *_pareto(results),
+        element("h2", None, "Models"),
+        table_element(points_table(results)),
+        element("p", {"class": "legend"}, "; ".join(f"{symbol} {meaning}" for symbol, meaning in LEGEND.items())),
+        element("h2", None, "What each stage cost and bought"),
+        *_waterfall(results),
+        table_element(stages_table(results)),
+        element("h2", None, "Budget"),
+        element("p", None, budget_sentence(results)),
+        *([bullets(results["budget"]["violations"])] if results["budget"]["violations"] else []),
+        *([element("h2", None, "Notes"), bullets(told)] if told else []),
+        element("h2", None, "Latency"),
+        table_element(latency_table(results)),
+        element("h2", None, "Checks"),
+        table_element(checks_table(results)),
+        element("h2", None, "Settings and decisions"),
+        *_settings(results),
+        element("h2", None, "Machine"),
+        table_element(machine_table(results["machine"])),
+        element("h2", None, "Reproduce"),
+        element("p", None, REPRODUCE.replace("`", "")),
+        element("pre", None, element("code", None, COMMAND)),
+    ]
+    head = element(
+        "head",
+        None,
+        element("meta", {"charset": "utf-8"}),
+        element("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
+        element("meta", {"http-equiv": "Content-Security-Policy", "content": _POLICY}),
+        element("title", None, f"{results['pipeline']}: compression report"),
+        element("style", None, STYLE),
+    )
+    return page_text(element("html", {"lang": "en"}, head, element("body", None, element("main", None, *body))))
+
+
+def write_html(results: Results, run_dir: Path) -> Path:
+    """Writes `report.html` into the run directory, whole or not at all, and returns its path.
+
+    Raises:
+        StoreError: The disk is full, or the folder may not be written.
+    """
+    return write_whole(run_dir / HTML_FILE, html(results))
+
+
+def _pareto(results: Results) -> list[Element]:
+    """The Pareto picture twice, wide and narrow: the style shows the one that fits."""
+    if not svg.drawable():
+        return [element("p", {"class": "legend"}, f"The pictures need the extra `report`: {svg.INSTALL}")]
+    wide, narrow = charts.pareto(results), charts.pareto(results, *_NARROW)
+    if wide is None or narrow is None:
+        return []
+    wide.set("class", "wide")
+    narrow.set("class", "narrow")
+    caption = element(
+        "figcaption",
+        None,
+        "Up and to the left is better. The area of a point is its file size; bars are 95 % intervals; the line joins "
+        "what no faster model reaches. The frontier is that of latency, size and quality on validation.",
+    )
+    return [element("figure", {"class": "pareto"}, wide, narrow, caption)]
+
+
+def _waterfall(results: Results) -> list[Element]:
+    if not svg.drawable():
+        return []
+    drawn = [waterfall.draw(panel) for panel in waterfall.panels(results)]
+    for picture in drawn:
+        picture.set("class", "panel")
+    caption = element(
+        "figcaption",
+        None,
+        "From the model before (right or left end of a bar) to the model after (the dark tick), along the path to the "
+        "selected one. ",
+        element("span", {"class": "better"}, "Blue"),
+        " is better, ",
+        element("span", {"class": "worse"}, "orange"),
+        " worse, grey not clearly either. Size and latency are drawn by factors: equal lengths are equal ratios.",
+    )
+    return [element("figure", None, element("div", {"class": "panels"}, *drawn), caption)]
+
+
+def _settings(results: Results) -> list[Element]:
+    named = names(results)
+    return [
+        element(
+            "details",
+            None,
+            element("summary", None, f"{named[point['id']]} (stages/{point['id']}/)"),
+            element("pre", None, element("code", None, _settings_text(point))),
+        )
+        for point in ordered(results)
+    ]
+
+
+def _settings_text(point: PointResult) -> str:
+    plain = {"lineage": point["lineage"], "settings": point["settings"], "decisions": point["decisions"]}
+    return json.dumps(plain, indent=2, ensure_ascii=False)

@@ -1,0 +1,138 @@
+"""The shape of results.json: a contract that CI jobs read.
+
+Keys may be added; a key that goes or changes its meaning needs another `SCHEMA_VERSION`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typing_extensions import TypedDict  # pydantic needs this one below Python 3.12
+
+from compresslab.measure.budget import Status
+from compresslab.measure.measurement import Verdict
+
+SCHEMA_VERSION = 1
+
+
+class Interval(TypedDict):
+    """A value and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Quality(Interval):
+    """An interval, and the number of examples behind it."""
+
+    n: int | None
+
+
+class ArtifactResult(TypedDict):
+    """The exported files. `graphs` are paths relative to the run directory; `bytes` is their sum."""
+
+    graphs: dict[str, str]
+    sha256: dict[str, str]
+    bytes: int
+
+
+class QualityResult(TypedDict):
+    """`benchmark/metric` -> quality, a split; empty where it was not measured."""
+
+    validation: dict[str, Quality]
+    test: dict[str, Quality]
+
+
+class LatencyResult(TypedDict):
+    """Milliseconds of one graph at one point; a percentile without ten samples beyond it is null."""
+
+    graph: str
+    batch: int
+    threads: int
+    inputs: str
+    session: str
+    provider: str
+    p50: float
+    p90: float | None
+    p99: float | None
+    p50_low: float
+    p50_high: float
+    samples: int
+
+
+class ParityResult(TypedDict):
+    """ONNX Runtime against torch: the largest absolute difference over `n` real inputs."""
+
+    max_abs_diff: float
+    n: int
+
+
+class IntegerResult(TypedDict):
+    """Operators that have an integer kernel, and how many of them run as one."""
+
+    eligible: int
+    integer: int
+
+
+class VersusBaseline(TypedDict):
+    """This model against the baseline, interleaved; ratios above 1 are better. `quality_delta` is paired, on test."""
+
+    speedup: Interval
+    size_ratio: float
+    quality_delta: Interval
+
+
+class VersusParent(VersusBaseline):
+    """This model against the one its stage started from, and what that amounts to."""
+
+    verdict: Verdict
+    why: list[str]
+
+
+class BudgetReport(TypedDict):
+    """Whether limits are kept, and each one that is not."""
+
+    status: Status
+    violations: list[str]
+
+
+class PointResult(TypedDict):
+    """One model of the run."""
+
+    id: str
+    stage: str
+    lineage: list[str]
+    cached: bool
+    seconds: float
+    artifact: ArtifactResult
+    params: int
+    macs: int
+    quality: QualityResult
+    retention: dict[str, Interval]
+    agreement_with_teacher: float | None
+    latency_ms: list[LatencyResult]
+    peak_rss_mb: float
+    parity: ParityResult | None
+    agreement_with_parent: float | None
+    integer_operators: IntegerResult
+    versus_parent: VersusParent | None
+    versus_baseline: VersusBaseline | None
+    settings: dict[str, Any]
+    decisions: dict[str, Any]
+    reference: bool
+    budget: Status
+
+
+class Results(TypedDict):
+    """The whole file."""
+
+    schema_version: int
+    pipeline: str
+    points: list[PointResult]
+    frontier: list[str]
+    selected: str | None
+    select: str
+    budget: BudgetReport
+    machine: dict[str, Any]
+    notes: list[str]

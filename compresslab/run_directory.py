@@ -1,0 +1,67 @@
+"""The run directory: what a run leaves for people and programs, see DESIGN's contract in CONTRIBUTING.md."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import yaml
+
+from compresslab.store import storage_errors
+
+
+class RunDirectory:
+    """Writes into one run directory. Each file appears whole; folders of earlier runs that no longer count go."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def event(self, what: str, **figures: Any) -> None:
+        """Appends one line to events.jsonl: what happened, when, and its figures."""
+        line = json.dumps({"time": round(time.time(), 3), "event": what, **figures})
+        with storage_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            with (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+
+    def stage(self, point_id: str, node: Path, measurement: Mapping[str, Any]) -> Path:
+        """Copies a candidate's model and artifact to stages/<id>/, with its measurement, and returns that folder."""
+        place = self.path / "stages" / point_id
+        with storage_errors(self.path):
+            draft = self.path / "stages" / f".{uuid4().hex}"
+            draft.mkdir(parents=True)
+            try:
+                for source in (node, node / "artifact"):
+                    for file in source.iterdir():
+                        if file.is_file():
+                            shutil.copy2(file, draft / file.name)
+                text = json.dumps(measurement, indent=1)
+                (draft / "measurement.json").write_text(text, encoding="utf-8")
+                shutil.rmtree(place, ignore_errors=True)
+                draft.replace(place)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+        return place
+
+    def keep_only(self, point_ids: set[str]) -> None:
+        """Removes stage folders of points that this run does not have."""
+        for folder in (self.path / "stages").glob("*"):
+            if folder.name not in point_ids:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def clear_selected(self) -> None:
+        """Removes the bundle of an earlier run."""
+        shutil.rmtree(self.path / "selected", ignore_errors=True)
+
+    def lock(self, plain: Mapping[str, Any]) -> None:
+        """Writes lock.yaml."""
+        with storage_errors(self.path):
+            draft = self.path / f".lock.{os.getpid()}"
+            draft.write_text(yaml.safe_dump(dict(plain), sort_keys=False, allow_unicode=True), encoding="utf-8")
+            draft.replace(self.path / "lock.yaml")

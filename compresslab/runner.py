@@ -1,0 +1,434 @@
+"""run(): the only orchestration.
+
+Every stage makes candidates, every candidate is exported and measured, and the measurements decide. What is finished
+is in the store, so the same call after a crash goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from compresslab.bundle import write_bundle
+from compresslab.candidate import Candidate, Step, TorchModel
+from compresslab.config import dump_pipeline
+from compresslab.digest import code_digest, digest_of, library_versions
+from compresslab.errors import BadInput, CompresslabError
+from compresslab.export import export
+from compresslab.measure.artifact import Artifact, load_artifact
+from compresslab.measure.budget import check
+from compresslab.measure.evaluate import EvalSplit
+from compresslab.measure.frontier import FrontierPoint, frontier, select
+from compresslab.measure.machine import fingerprint
+from compresslab.measure.measurement import Measurement
+from compresslab.measure.measurement_io import from_json, to_json
+from compresslab.measure.measuring import Measurer
+from compresslab.models import architecture
+from compresslab.models.check import require_fit
+from compresslab.nodes import Made, Node, Nodes
+from compresslab.progress import Progress, Silent
+from compresslab.report import Point, Report, load_results, write_report
+from compresslab.run_directory import RunDirectory
+from compresslab.stage import Assessment, Context, Stage
+from compresslab.store import Store
+from compresslab.teacher import Teacher
+
+if TYPE_CHECKING:
+    from compresslab.models import ModelSpec
+    from compresslab.pipeline import Pipeline
+
+_PARITY_SAMPLES = 512
+_LIBRARIES = ("torch", "torch-pruning", "accelerate", "numpy", "onnx", "onnxscript", "onnxruntime", "safetensors")
+
+
+@dataclass(frozen=True)
+class PlanLine:
+    """What `run` would do for one stage. `seconds` is how long it took the last time; None if it never ran here."""
+
+    stage: str
+    cached: bool
+    seconds: float | None
+
+
+def run(
+    pipeline: Pipeline,
+    out: Path | str | None = None,
+    *,
+    store: Path | str | None = None,
+    fresh: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """Runs a pipeline and writes the run directory: results.json, the reports, one folder a stage, the selected bundle.
+
+    Args:
+        pipeline: What to do.
+        out: The run directory; default `runs/<pipeline name>`.
+        store: The cache; default `.store` beside the run directory. What is there already is not computed again.
+        fresh: Computes everything again and replaces what the cache has.
+        progress: Told of every step.
+
+    Returns:
+        The report; its `budget.status` says whether the selected model is within budget.
+
+    Raises:
+        BadInput: The data or a model cannot be used; nothing was trained.
+        StageFailed: A stage could not finish. What was finished before is kept, and the same call goes on from there.
+        StoreError: The disk is full or may not be written.
+    """
+    return _Run(pipeline, out, store, fresh, progress or Silent()).report()
+
+
+def plan(pipeline: Pipeline, out: Path | str | None = None, *, store: Path | str | None = None) -> tuple[PlanLine, ...]:
+    """What `run` with the same arguments would make and what it would read from the store; trains nothing."""
+    return _Run(pipeline, out, store, False, Silent()).plan()
+
+
+class _Run:
+    """One run of one pipeline: what is loaded once and used by every step."""
+
+    def __init__(
+        self, pipeline: Pipeline, out: Path | str | None, store: Path | str | None, fresh: bool, progress: Progress
+    ) -> None:
+        self.pipeline = pipeline
+        self.directory = RunDirectory(Path(out) if out is not None else Path("runs") / pipeline.name)
+        self.display = progress
+        self.progress = _Noting(progress)
+        place = Path(store) if store is not None else self.directory.path.parent / ".store"
+        self.store = Store(place, self.progress.note)
+        self.fresh = fresh
+        self.device = _device(pipeline.device)
+        self.task = pipeline.task.load(self.store.root / "data")
+        self.progress.notes.extend(self.task.notes)
+        self.trusted = _trusted(pipeline)
+        self.nodes = Nodes(self.store, self._export, fresh)
+        self.machine = fingerprint()
+        self.measurer = Measurer(
+            [EvalSplit(name, *self._labelled(name)) for name in ("validation", "test")],
+            self.task.name, self.task.metric, pipeline.bench,
+        )  # fmt: skip
+        self.baseline_model = self._build(pipeline.model)
+        require_fit(self.baseline_model, self.task.batch("validation", np.arange(2), None), len(self.task.labels))
+        self.baseline_step = Step(
+            "baseline", pipeline.model.model_dump(mode="json"), {}, architecture.digest(self.baseline_model)
+        )
+        self.baseline: Node | None = None
+        self._measured: set[str] = set()
+
+    # -- the run -----------------------------------------------------------------------------------------------------
+
+    def report(self) -> Report:
+        """Makes, measures and judges every point, and writes the run directory."""
+        self.directory.event("run", pipeline=self.pipeline.name)
+        try:
+            points = self._points()
+        except (CompresslabError, KeyboardInterrupt) as error:
+            self.directory.event("stopped", error=type(error).__name__, message=str(error))
+            raise
+        judged = [self._judged(point) for point in points]
+        selected = select(judged, self.pipeline.select)
+        # Where every point is over the budget none is handed back, and the last one says by how much.
+        budget = next(point.budget for point in reversed(points) if selected in (None, point.id))
+        report = Report(
+            pipeline=self.pipeline.name,
+            points=points,
+            frontier=frontier(judged),
+            selected=selected,
+            select=self.pipeline.select,
+            budget=budget,
+            machine=self.machine,
+            notes=tuple(dict.fromkeys(self.progress.notes)),
+        )
+        self.directory.keep_only({point.id for point in points})
+        self.directory.clear_selected()
+        if selected is not None:
+            write_bundle(report.point(selected), report, self.directory.path / "selected")
+        self.directory.lock(self._lock(points))
+        write_report(report, self.directory.path)
+        self.directory.event("done", selected=report.selected, budget=report.budget.status)
+        return report
+
+    def _points(self) -> tuple[Point, ...]:
+        points: list[Point] = []
+
+        def add(node: Node, parent: Node | None, reference: bool = False) -> None:
+            points.append(self._point(node, parent, reference, {point.id for point in points}))
+
+        self.baseline = self._baseline()
+        add(self.baseline, None)
+        for stage in self.pipeline.references:
+            for node in self._apply(stage, self.baseline, None):
+                add(node, self.baseline, reference=True)
+        current: tuple[Node, ...] = (self.baseline,)
+        trained: Node | None = None
+        for stage in self.pipeline.stages:
+            following: list[Node] = []
+            for parent in current:
+                for node in self._apply(stage, parent, trained):
+                    add(node, parent)
+                    following.append(node)
+            current = tuple(following)
+            if stage.kind == "train":
+                trained = current[-1]
+        return tuple(points)
+
+    def plan(self) -> tuple[PlanLine, ...]:
+        """The stages, whether the store has them, and what they took when they last ran."""
+        seconds = _last_seconds(self.directory.path)
+        digest = digest_of([self.baseline_step.digest])
+        lines = [self._plan_line("baseline", self._baseline_key(), seconds)]
+        lines += [
+            self._plan_line(stage.kind, self._key(stage, digest, None), seconds) for stage in self.pipeline.references
+        ]
+        steps = [self.baseline_step.digest]
+        trained: str | None = None
+        for stage in self.pipeline.stages:
+            key = self._key(stage, digest_of(steps), trained)
+            lines.append(self._plan_line(stage.kind, key, seconds))
+            steps.append(digest_of([key, 0]))
+            if stage.kind == "train":
+                trained = digest_of(steps)
+        return tuple(lines)
+
+    # -- making ------------------------------------------------------------------------------------------------------
+
+    def _baseline(self) -> Node:
+        def make(_: Path) -> Made:
+            return Made((Candidate(self.baseline_model, (self.baseline_step,)),))
+
+        return self.nodes.obtain(self._baseline_key(), make)[0]
+
+    def _apply(self, stage: Stage, parent: Node, trained: Node | None) -> tuple[Node, ...]:
+        teacher = self._teacher_digest(None if trained is None else trained.digest)
+        key = self._key(stage, parent.digest, teacher)
+
+        def make(scratch: Path) -> Made:
+            progress = _Noting(self.display)
+            context = Context(
+                task=self.task,
+                teacher=self._teacher(trained),
+                seed=self.pipeline.seed,
+                device=self.device,
+                scratch=scratch,
+                progress=progress,
+                assess=lambda candidate: self._assess(candidate, scratch, parent),
+                key=key,
+            )
+            return Made(stage.apply(parent.candidate(self.trusted), context), tuple(progress.notes))
+
+        nodes = self.nodes.obtain(key, make)
+        self.progress.notes.extend(f"{stage.kind}: {note}" for note in nodes[0].notes)
+        self.directory.event("stage", stage=stage.kind, key=key, cached=nodes[0].cached, seconds=nodes[0].seconds)
+        return nodes
+
+    def _build(self, spec: ModelSpec) -> TorchModel:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.pipeline.seed)
+            return spec.build(len(self.task.labels), self.task.preprocessing.channels)
+
+    def _teacher(self, trained: Node | None) -> Teacher | None:
+        """`teacher`, or `model` if it has weights, or what a `train` stage has made."""
+        if self.pipeline.teacher is not None:
+            model = self._build(self.pipeline.teacher)
+        elif self.pipeline.model.has_weights:
+            model = self.baseline_model
+        elif trained is not None:
+            model = trained.candidate(self.trusted).network
+        else:
+            return None
+        return Teacher(model.module, architecture.digest(model), self.task, self.store, self.device)
+
+    def _teacher_digest(self, trained: str | None) -> str | None:
+        if self.pipeline.teacher is not None:
+            return architecture.digest(self._build(self.pipeline.teacher))
+        return self.baseline_step.digest if self.pipeline.model.has_weights else trained
+
+    def _teacher_artifact(self) -> Artifact | None:
+        """What retention and agreement are against."""
+        assert self.baseline is not None
+        if self.pipeline.teacher is not None:
+            model = self._build(self.pipeline.teacher)
+            step = Step("teacher", self.pipeline.teacher.model_dump(mode="json"), {}, architecture.digest(model))
+            key = digest_of(["teacher", step.digest, self._surroundings()])
+            return self.nodes.obtain(key, lambda _: Made((Candidate(model, (step,)),)))[0].artifact()
+        return self.baseline.artifact() if self.pipeline.model.has_weights else None
+
+    def _export(self, candidate: Candidate, folder: Path) -> Artifact:
+        rows = np.arange(min(_PARITY_SAMPLES, len(self.task.splits["validation"].inputs)))
+        return export(
+            candidate.model,
+            folder,
+            preprocessing=self.task.preprocessing,
+            labels=self.task.labels,
+            inputs=self.task.batch("validation", rows, None),
+            provenance={
+                "lineage": [{"kind": step.kind, "settings": dict(step.settings)} for step in candidate.lineage],
+                "data": self.task.digest,
+                "seed": self.pipeline.seed,
+                "versions": library_versions(*_LIBRARIES),
+            },
+        )
+
+    # -- keys --------------------------------------------------------------------------------------------------------
+
+    def _surroundings(self) -> dict[str, Any]:
+        """What every stage depends on beside its settings and its input."""
+        return {
+            "task": self.task.digest,
+            "seed": self.pipeline.seed,
+            "device": self.device,
+            "threads": torch.get_num_threads(),
+            "versions": library_versions(*_LIBRARIES),
+            "code": code_digest("compresslab.nodes", "compresslab.export"),
+        }
+
+    def _baseline_key(self) -> str:
+        return digest_of(["baseline", self.baseline_step.digest, self._surroundings()])
+
+    def _key(self, stage: Stage, parent: str, teacher: str | None) -> str:
+        return digest_of(
+            {
+                "kind": stage.kind,
+                "version": stage.version,
+                "settings": stage.model_dump(mode="json"),
+                "stage": code_digest(type(stage).__module__),
+                "parent": parent,
+                "teacher": teacher,
+                "surroundings": self._surroundings(),
+            }
+        )
+
+    # -- measuring ---------------------------------------------------------------------------------------------------
+
+    def _labelled(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        found = self.task.splits[split]
+        if found.targets is None:
+            raise BadInput(f"the `{split}` split has no labels, so no quality can be measured on it")
+        return found.inputs, found.targets
+
+    def _measure(self, artifact: Artifact, parent: Artifact | None) -> tuple[Measurement, bool]:
+        """The measurement of an artifact against its parent and the baseline, and whether the store had it."""
+        baseline = self.baseline.artifact() if self.baseline is not None and parent is not None else None
+        teacher = self._teacher_artifact()
+        against = (artifact, parent, baseline, teacher)
+        key = digest_of(
+            {
+                "artifacts": [None if one is None else one.digest for one in against],
+                "bench": self.pipeline.bench.model_dump(mode="json"),
+                "splits": [self.task.splits[name].digest for name in ("validation", "test")],
+                "metric": self.task.metric,
+                "machine": self.machine,
+                "code": code_digest("compresslab.measure.measuring", "compresslab.measure.worker"),
+            }
+        )
+        if self.fresh and key not in self._measured:
+            self.store.discard("measurement", key)
+        found = self.store.find("measurement", key)
+        if found is not None:
+            return from_json(json.loads((found / "measurement.json").read_text(encoding="utf-8"))), True
+        measurement = self.measurer.measure(artifact, parent=parent, baseline=baseline, teacher=teacher)
+        with self.store.writing("measurement", key) as folder:
+            (folder / "measurement.json").write_text(json.dumps(to_json(measurement)), encoding="utf-8")
+        self._measured.add(key)
+        return measurement, False
+
+    def _assess(self, candidate: Candidate, scratch: Path, parent: Node) -> Assessment:
+        folder = scratch / f"assess-{candidate.digest[:16]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        artifact = self._export(candidate, folder)
+        measurement, _ = self._measure(artifact, parent.artifact())
+        return Assessment(measurement, check(self.pipeline.budget, measurement, artifact.bytes))
+
+    def _point(self, node: Node, parent: Node | None, reference: bool, taken: set[str]) -> Point:
+        artifact = node.artifact()
+        self.progress.start(f"measure {node.kind}", 1)
+        measurement, measured_before = self._measure(artifact, None if parent is None else parent.artifact())
+        self.progress.advance()
+        point_id = next(node.digest[:size] for size in range(8, 65) if node.digest[:size] not in taken)
+        place = self.directory.stage(point_id, node.folder, to_json(measurement))
+        self.directory.event("measured", id=point_id, stage=node.kind, cached=measured_before)
+        return Point(
+            id=point_id,
+            stage=node.kind,
+            lineage=tuple(step.kind for step in node.lineage),
+            cached=node.cached and measured_before,
+            seconds=node.seconds,
+            artifact=load_artifact(place),
+            measurement=measurement,
+            settings=dict(node.lineage[-1].settings),
+            decisions=dict(node.lineage[-1].decisions),
+            budget=check(self.pipeline.budget, measurement, artifact.bytes),
+            reference=reference,
+        )
+
+    def _judged(self, point: Point) -> FrontierPoint:
+        measured = point.measurement
+        return FrontierPoint(
+            id=point.id,
+            p50_ms=measured.latency[0].p50,
+            bytes=point.artifact.bytes,
+            quality=measured.quality["validation"][self.task.benchmark_metric].value,
+            status=point.budget.status,
+        )
+
+    def _lock(self, points: tuple[Point, ...]) -> dict[str, Any]:
+        return {
+            "lock_version": 1,
+            "pipeline": dump_pipeline(self.pipeline),
+            "data": self.task.digest,
+            "surroundings": self._surroundings(),
+            "machine": dict(self.machine),
+            "points": [
+                {
+                    "id": point.id,
+                    "lineage": list(point.lineage),
+                    "decisions": dict(point.decisions),
+                    "sha256": dict(point.artifact.sha256),
+                }
+                for point in points
+            ],
+        }
+
+    def _plan_line(self, stage: str, key: str, seconds: dict[str, float]) -> PlanLine:
+        return PlanLine(stage, self.nodes.has(key), seconds.get(stage))
+
+
+class _Noting:
+    """Passes progress on and keeps the notes for the report."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.notes: list[str] = []
+        self.start = progress.start
+        self.advance = progress.advance
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+        self._progress.note(message)
+
+
+def _trusted(pipeline: Pipeline) -> tuple[str, ...]:
+    """The user's own functions that the pipeline names as builders of networks, and which may therefore run."""
+    specs = [pipeline.model, pipeline.teacher, *(getattr(stage, "student", None) for stage in pipeline.stages)]
+    return tuple(name for spec in specs if spec is not None for name in spec.trusted)
+
+
+def _device(wanted: str) -> str:
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise BadInput("`device: cuda` is asked for, but torch finds no CUDA device; use `device: auto` or `cpu`")
+    return wanted
+
+
+def _last_seconds(run_directory: Path) -> dict[str, float]:
+    """Seconds of every stage in the run directory's last results; empty if there are none."""
+    try:
+        results = load_results(run_directory)
+    except BadInput:
+        return {}
+    return {point["stage"]: point["seconds"] for point in results["points"]}

@@ -1,0 +1,61 @@
+"""The Stage protocol, and the Context that a stage is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from compresslab.candidate import Candidate, Step
+from compresslab.digest import digest_of
+from compresslab.measure.budget import BudgetResult
+from compresslab.measure.measurement import Measurement
+from compresslab.progress import Progress
+
+if TYPE_CHECKING:
+    from compresslab.tasks import Task
+    from compresslab.teacher import Teacher
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What `Context.assess` answers: the measurement, and the budget's verdict on it."""
+
+    measurement: Measurement
+    budget: BudgetResult
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage may use. `scratch` is a folder that survives a crash: checkpoints go there.
+
+    `assess` exports and measures a candidate (validation only) and is injected by the runner, so that no stage
+    imports the benchmark. `key` identifies this application of the stage: its settings and all that went in.
+    """
+
+    task: Task
+    teacher: Teacher | None
+    seed: int
+    device: str
+    scratch: Path
+    progress: Progress
+    assess: Callable[[Candidate], Assessment]
+    key: str
+
+    def step(self, stage: Stage, decisions: Mapping[str, Any], attempt: int = 0) -> Step:
+        """The record of this application of `stage`; `attempt` numbers the candidates where it returns several."""
+        return Step(stage.kind, stage.model_dump(mode="json"), decisions, digest_of([self.key, attempt]))
+
+
+class Stage(Protocol):
+    """Frozen settings and one verb. `kind` is its key in YAML; `version` rises when its meaning changes."""
+
+    kind: ClassVar[str]
+    version: ClassVar[int]
+
+    def apply(self, candidate: Candidate, context: Context) -> tuple[Candidate, ...]:
+        """New candidates made from this one, which is left unchanged."""
+
+    def model_dump(self, *, mode: Literal["json", "python"] = "python") -> dict[str, Any]:
+        """The settings as plain data."""

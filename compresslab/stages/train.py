@@ -1,0 +1,29 @@
+"""train: the network learns the task from its labels alone."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, ClassVar
+
+from compresslab.candidate import Candidate, TorchModel
+from compresslab.distillation import Recipe, learn
+from compresslab.training import FitSettings
+
+if TYPE_CHECKING:
+    from compresslab.stage import Context
+
+
+class Train(FitSettings):
+    """Trains the incoming network on the task's training split, a new augmented view each epoch."""
+
+    kind: ClassVar[str] = "train"
+    version: ClassVar[int] = 1
+
+    def apply(self, candidate: Candidate, context: Context) -> tuple[Candidate, ...]:
+        """The same network, trained."""
+        start = candidate.network
+        module = copy.deepcopy(start.module)
+        recipe = Recipe(**self.model_dump(), kd_weight=0.0, task_weight=1.0)
+        history = learn(module, recipe, context, self.kind)
+        decisions = {"loss": [round(epoch.loss, 6) for epoch in history]}
+        return (candidate.then(TorchModel(module, start.builder), context.step(self, decisions)),)

@@ -1,0 +1,136 @@
+"""For people who write stages: a tiny task, a context to call `apply` with, and the contract every stage keeps.
+
+Derive a class from `StageContract` in a test file and give it your stage:
+`class TestMine(StageContract): stage = Mine()`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from compresslab.candidate import Candidate, Step, TorchModel
+from compresslab.digest import digest_of
+from compresslab.export import export
+from compresslab.measure.budget import BudgetResult
+from compresslab.measure.measurement import Measurement
+from compresslab.models import ModelSpec, Residual
+from compresslab.models.architecture import digest
+from compresslab.progress import Silent
+from compresslab.stage import Assessment, Context, Stage
+from compresslab.store import Store
+from compresslab.tasks import ImageClassification, Task, TaskSpec
+from compresslab.teacher import Teacher
+
+CLASSES = 3
+
+
+def stripes(samples: int = 480, size: int = 12, seed: int = 0) -> dict[str, np.ndarray]:
+    """Images of horizontal, vertical and diagonal stripes with noise: a task that a tiny network learns in seconds.
+
+    The names are those of an .npz file for `ImageClassification(npz=...)`.
+    """
+    random = np.random.default_rng(seed)
+    labels = np.arange(samples, dtype=np.int64) % CLASSES
+    y, x = np.mgrid[:size, :size]
+    along = np.stack([y, x, x + y])[labels]
+    phase = random.integers(0, 4, (samples, 1, 1))
+    lines = ((along + phase) // 2 % 2) * 120 + 60
+    images = np.clip(lines + random.normal(0, 40, lines.shape), 0, 255).astype(np.uint8)
+    names = np.array(["horizontal", "vertical", "diagonal"])
+    return {"images": images[..., None], "labels": labels, "label_names": names}
+
+
+def tiny_task(folder: Path) -> Task:
+    """A task on `stripes`, its file written to `folder`."""
+    path = folder / "stripes.npz"
+    np.savez(path, allow_pickle=False, **stripes())
+    return TaskSpec(image_classification=ImageClassification(npz=str(path), name="stripes")).load(folder)
+
+
+def tiny_candidate(widths: tuple[int, ...] = (8, 16), seed: int = 0) -> Candidate:
+    """A residual network with fresh weights, as the root of a pipeline on `tiny_task`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = ModelSpec(residual=Residual(widths=widths)).build(CLASSES, 1)
+    return Candidate(model, (Step("baseline", {}, {}, digest(model)),))
+
+
+def context(folder: Path, task: Task, teacher: TorchModel | None = None, seed: int = 0) -> Context:
+    """A context whose budget is always met, so that `assess` measures nothing."""
+
+    def assess(_: Candidate) -> Assessment:
+        return Assessment(Measurement({}, (), 0.0, {}), BudgetResult("pass"))
+
+    store = Store(folder / "store")
+    return Context(
+        task=task,
+        teacher=None if teacher is None else Teacher(teacher.module, digest(teacher), task, store),
+        seed=seed,
+        device="cpu",
+        scratch=folder / "scratch",
+        progress=Silent(),
+        assess=assess,
+        key=digest_of(["testing", seed]),
+    )
+
+
+class StageContract:
+    """What every stage promises. Derive a test class from it and set `stage`, an instance with valid settings."""
+
+    stage: Stage
+
+    def _applied(self, folder: Path, seed: int = 0) -> tuple[Candidate, tuple[Candidate, ...], Task]:
+        folder.mkdir(parents=True, exist_ok=True)
+        task = tiny_task(folder)
+        start = tiny_candidate()
+        teacher = tiny_candidate((16, 16), seed=1).network
+        return start, self.stage.apply(start, context(folder, task, teacher, seed)), task
+
+    def test_argument_is_unchanged(self, tmp_path: Path) -> None:
+        """Candidates are shared between branches of a pipeline, so a stage that edits its argument corrupts others."""
+        start, _, _ = self._applied(tmp_path)
+        assert digest(start.network) == digest(tiny_candidate().network)
+
+    def test_lineage_grows_by_one_step_of_its_kind(self, tmp_path: Path) -> None:
+        """The lineage is what cache keys and reports are made of."""
+        start, made, _ = self._applied(tmp_path)
+        assert made
+        for candidate in made:
+            assert candidate.lineage[:-1] == start.lineage
+            assert candidate.lineage[-1].kind == self.stage.kind
+        assert len({candidate.digest for candidate in made}) == len(made)
+
+    def test_decisions_and_settings_are_plain_data(self, tmp_path: Path) -> None:
+        """They go into JSON and YAML."""
+        _, made, _ = self._applied(tmp_path)
+        for candidate in made:
+            digest_of([dict(candidate.lineage[-1].settings), dict(candidate.lineage[-1].decisions)])
+
+    def test_settings_round_trip(self) -> None:
+        """What a lock file keeps must mean the same when it is read again."""
+        again = type(self.stage).model_validate_json(self.stage.model_dump_json())  # type: ignore[attr-defined]
+        assert again == self.stage
+
+    def test_exports_with_the_output_shape_kept_and_same_seed_same_bytes(self, tmp_path: Path) -> None:
+        """Twice the same seed gives the same ONNX files, which ONNX Runtime runs with one row of logits a sample."""
+        from compresslab.measure.evaluate import predict
+
+        files = []
+        for run in ("first", "second"):
+            _, made, task = self._applied(tmp_path / run)
+            for index, candidate in enumerate(made):
+                folder = tmp_path / run / str(index)
+                folder.mkdir()
+                artifact = export(
+                    candidate.model, folder,
+                    preprocessing=task.preprocessing, labels=task.labels,
+                    inputs=task.batch("validation", np.arange(16), None), provenance={},
+                )  # fmt: skip
+                assert predict(artifact, task.splits["validation"].inputs[:5]).shape == (5, CLASSES)
+                files.append((run, index, dict(artifact.sha256)))
+        first = [entry[1:] for entry in files if entry[0] == "first"]
+        second = [entry[1:] for entry in files if entry[0] == "second"]
+        assert first == second

@@ -1,0 +1,240 @@
+"""fit(): the only training loop. What is learned is the caller's loss; how, the settings here."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from pydantic import Field
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from compresslab.errors import Diverged
+from compresslab.settings import Settings
+
+if TYPE_CHECKING:
+    from compresslab.progress import Progress
+
+
+class FitSettings(Settings):
+    """How a network is trained."""
+
+    epochs: int = Field(ge=1)
+    """Passes over the training split."""
+    batch: int = Field(128, ge=2)
+    """Samples a step. The last, smaller batch of an epoch is left out: it would disturb BatchNorm."""
+    learning_rate: float = Field(0.1, gt=0)
+    """The highest learning rate of the schedule."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """`sgd` is with Nesterov momentum 0.9."""
+    weight_decay: float = Field(5e-4, ge=0)
+    """Not applied to biases and to the scales of normalisation layers."""
+    schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
+    """`one_cycle` warms up and then falls to zero along a cosine; `cosine` only falls."""
+    warmup: float = Field(0.2, ge=0, lt=1)
+    """Share of the steps in which `one_cycle` rises."""
+    clip: float | None = Field(2.0, gt=0)
+    """Largest norm of the gradient; null for no limit."""
+    ema: float | None = Field(None, gt=0, lt=1)
+    """Decay per step of an exponential moving average of the weights, which is then what is kept."""
+    precision: Literal["bf16", "fp32"] = "bf16"
+    """Arithmetic of the forward and backward pass; weights and losses are fp32 in both."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples of one step: `inputs` float32 [b, ...], `targets` [b] or None, `teacher` outputs [b, ...] or None."""
+
+    inputs: Tensor
+    targets: Tensor | None
+    teacher: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Means over one epoch."""
+
+    loss: float
+    learning_rate: float
+
+
+Loss = Callable[[nn.Module, Batch], Tensor]
+
+
+def fit(
+    module: nn.Module,
+    batches: Callable[[int], Iterable[Batch]],
+    steps: int,
+    loss: Loss,
+    settings: FitSettings,
+    *,
+    seed: int,
+    device: str,
+    scratch: Path,
+    progress: Progress,
+    phase: str,
+) -> tuple[Epoch, ...]:
+    """Trains `module` in place and returns one record an epoch.
+
+    The same arguments give the same weights, byte for byte, on the same machine; also when the process was killed
+    and `fit` is called again with the same `scratch`, which holds a checkpoint of the last whole epoch.
+
+    Args:
+        module: The network; its parameters that require a gradient are trained.
+        batches: epoch -> the batches of that epoch; must depend on the epoch alone.
+        steps: Batches an epoch.
+        loss: (module, batch) -> scalar. Called under autocast when `settings.precision` says so.
+        settings: How to train.
+        seed: Of whatever is random inside the network (dropout).
+        device: "cpu" or "cuda".
+        scratch: A folder for checkpoints that outlives this process.
+        progress: Told of every step.
+        phase: What to call this training in progress and errors.
+
+    Raises:
+        Diverged: The loss became NaN or infinite.
+    """
+    accelerator = Accelerator(cpu=device == "cpu")
+    optimizer = _optimizer(module, settings)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps * settings.epochs, settings))
+    module.to(accelerator.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+    average = (
+        AveragedModel(module, multi_avg_fn=_average(settings.ema), use_buffers=True)
+        if settings.ema is not None
+        else None
+    )
+    checkpoint = _Checkpoint(scratch / f"{phase}.checkpoint", module, optimizer, schedule, average)
+    history = checkpoint.restore(progress)
+    net, optimizer = accelerator.prepare(module, optimizer)
+    progress.start(phase, steps * settings.epochs)
+    progress.advance(steps * len(history))
+    with torch.random.fork_rng(devices=[]):
+        for epoch in range(len(history), settings.epochs):
+            torch.manual_seed(seed * 1_000_003 + epoch)
+            module.train()
+            total, count = 0.0, 0
+            for batch in batches(epoch):
+                on_device = _to(batch, accelerator.device)
+                with torch.autocast(
+                    accelerator.device.type, dtype=torch.bfloat16, enabled=settings.precision == "bf16"
+                ):
+                    value = loss(net, on_device)
+                current = float(value.detach())
+                if not math.isfinite(current):
+                    raise Diverged(
+                        f"{phase}: the loss became {current} in epoch {epoch + 1}, step {count + 1}, at a learning "
+                        f"rate of {schedule.get_last_lr()[0]:.3g}; lower `learning_rate` (now "
+                        f"{settings.learning_rate:g}), set `clip`, or use `precision: fp32`"
+                    )
+                optimizer.zero_grad(set_to_none=True)
+                accelerator.backward(value)
+                if settings.clip is not None:
+                    accelerator.clip_grad_norm_(module.parameters(), settings.clip)
+                optimizer.step()
+                rate = float(schedule.get_last_lr()[0])
+                schedule.step()
+                if average is not None:
+                    average.update_parameters(module)
+                total, count = total + current, count + 1
+                progress.advance(1, epoch=epoch + 1, loss=current)
+            history = (*history, Epoch(total / count, rate))
+            checkpoint.save(history)
+    if average is not None:
+        module.load_state_dict(average.module.state_dict())
+    module.to("cpu").to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    module.eval()
+    return history
+
+
+def epoch_order(samples: int, batch: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """The sample indices of every batch of an epoch, shuffled; samples that fill no batch wait for another epoch."""
+    order = np.random.default_rng([seed, epoch]).permutation(samples)
+    size = min(batch, samples)
+    return [order[start : start + size] for start in range(0, samples - size + 1, size)]
+
+
+def _average(decay: float) -> Callable[..., None]:
+    function: Callable[..., None] = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    return function
+
+
+def _to(batch: Batch, device: torch.device) -> Batch:
+    inputs = batch.inputs.to(device)
+    if inputs.ndim == 4:
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+    return Batch(
+        inputs,
+        None if batch.targets is None else batch.targets.to(device),
+        None if batch.teacher is None else batch.teacher.to(device),
+    )
+
+
+def _optimizer(module: nn.Module, settings: FitSettings) -> torch.optim.Optimizer:
+    trained = [p for p in module.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=settings.learning_rate)
+    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=0.9, nesterov=True)
+
+
+def _rate(step: int, total: int, settings: FitSettings) -> float:
+    """The learning rate at a step as a share of the highest."""
+    if settings.schedule == "constant":
+        return 1.0
+    rising = settings.warmup * total if settings.schedule == "one_cycle" else 0.0
+    if step < rising:
+        return 0.04 + 0.96 * step / rising
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1.0, total - rising)))
+
+
+class _Checkpoint:
+    """The state after the last whole epoch, on disk. Only tensors and numbers, so that loading executes nothing."""
+
+    def __init__(
+        self,
+        path: Path,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LambdaLR,
+        average: AveragedModel | None,
+    ) -> None:
+        self.path = path
+        self.parts: dict[str, Any] = {"module": module, "optimizer": optimizer, "schedule": schedule}
+        if average is not None:
+            self.parts["average"] = average
+
+    def save(self, history: tuple[Epoch, ...]) -> None:
+        state: dict[str, Any] = {name: part.state_dict() for name, part in self.parts.items()}
+        state["history"] = [(epoch.loss, epoch.learning_rate) for epoch in history]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self.path)
+
+    def restore(self, progress: Progress) -> tuple[Epoch, ...]:
+        if not self.path.exists():
+            return ()
+        try:
+            state = torch.load(self.path, weights_only=True, map_location="cpu")
+            history = tuple(Epoch(loss, rate) for loss, rate in state["history"])
+        except (RuntimeError, EOFError, KeyError, ValueError, OSError, UnpicklingError) as error:
+            progress.note(f"the checkpoint {self.path.name} is damaged ({error}); this training starts again")
+            self.path.unlink()
+            return ()
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+        return history

@@ -1,0 +1,128 @@
+"""The model card tells facts alone, and its code runs as it stands."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from compresslab.bundle import write_bundle
+from compresslab.bundle.card import model_card
+from compresslab.bundle.snippet import classify_image, open_graphs
+from compresslab.measure.artifact import load_artifact
+from compresslab.measure.evaluate import predict
+from compresslab.measure.preprocessing import ImagePreprocessing
+from compresslab.measure.session import SessionOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from compresslab.report import Report
+
+    MakeReport = Callable[..., Report]
+
+GREY = ImagePreprocessing(height=6, width=5, channels=1, mean=(0.3,), std=(0.25,))
+COLOUR = ImagePreprocessing(
+    height=6, width=5, channels=3, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3), resize="bicubic", crop=0.8
+)
+
+
+def run(code: str, folder: Path) -> str:
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "session"),
+    [
+        (GREY, SessionOptions()),
+        (COLOUR, SessionOptions(graph_optimization="basic", disabled_optimizers=("MatMulAddFusion",))),
+    ],
+    ids=["grey", "colour"],
+)
+def test_the_code_on_the_card_gives_what_we_measure(
+    make_report: MakeReport, tmp_path: Path, preprocessing: ImagePreprocessing, session: SessionOptions
+) -> None:
+    report = make_report(preprocessing, session)
+    folder = write_bundle(report.point("b2"), report, tmp_path / "run" / "selected")
+    (code,) = re.findall(r"```python\n(.*?)\n```", (folder / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    # Answers of one picture agree by luck in one of three cases, scores do not.
+    scores = code.replace("print(", "print(session.run(None, {'pixels': inputs})[0].tolist(), end=' '); print(")
+    pixels = np.random.default_rng(3).integers(0, 256, size=(40, 30, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "image.png")
+
+    bundle = load_artifact(folder)
+    expected = predict(bundle, preprocessing.open(folder / "image.png")[np.newaxis])[0]
+    assert run(code, folder) == bundle.manifest.labels[int(expected.argmax())]
+    shown = [float(number) for number in re.findall(r"-?\d+\.\d+(?:e-?\d+)?", run(scores, folder))]
+    assert shown == pytest.approx(expected.tolist(), rel=1e-4, abs=1e-4)
+
+
+def test_six_lines_are_enough(make_report: MakeReport) -> None:
+    assert len(classify_image(make_report().point("b2").artifact.manifest).splitlines()) == 6
+
+
+def test_a_model_without_labels_prints_the_class_number(make_report: MakeReport) -> None:
+    manifest = make_report().point("b2").artifact.manifest.model_copy(update={"labels": ()})
+    assert classify_image(manifest).splitlines()[-1] == "print(session.run(None, {'pixels': inputs})[0].argmax())"
+
+
+def test_two_graphs_are_opened(make_report: MakeReport) -> None:
+    artifact = make_report().point("b2").artifact
+    info = artifact.manifest.graphs["model"]
+    manifest = artifact.manifest.model_copy(update={"graphs": {"image": info, "text": info}})
+    printed = run(open_graphs(manifest), artifact.folder)
+    assert printed.count("('pixels', ['batch', 1, 6, 5])") == 2
+
+
+@pytest.fixture
+def card(make_report: MakeReport) -> str:
+    report = make_report()
+    return model_card(report.point("b2"), report)
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        "# boots: distill",
+        "and 4.00x [3.90, 4.10] faster than baseline, at -1.00 [-2.00, +0.00] points of test accuracy",
+        "| model | input | pixels | float32 | batch x 1 x 6 x 5 |",
+        "| model | output | scores | float32 | batch x 3 |",
+        "resized (bilinear) to 6 rows of 5 pixels, values 0 to 255 divided by 255, less 0.3, divided by 0.25",
+        r"- 1: bag \| tote",
+        "| boots/accuracy on validation | 90.50 [88.00, 93.00] %, n=500 |",
+        "| boots/accuracy on test | 90.00 [88.00, 92.00] %, n=1,000 |",
+        "| boots/accuracy, retained of the teacher's | 99.00 [97.00, 101.00] % |",
+        "| latency (model, batch 1, threads 1) | p50 0.0500 ms [0.0490, 0.0510], p90 0.0600 ms |",
+        "| difference to the torch module | at most 2.0e-06 over 64 inputs |",
+        "| operators that run in integers | 1 of the 1 that could |",
+        "Quality was measured on boots only, and speed on the machine below only.",
+        "| cpu | AMD EPYC |",
+        '2. distill; settings: `{"epochs": 16, "temperature": 4.0}`; decided: `{"kept": "last"}`',
+    ],
+)
+def test_facts_on_the_card(card: str, fact: str) -> None:
+    assert fact in card
+
+
+def test_files_are_listed_with_their_hashes(make_report: MakeReport) -> None:
+    report = make_report()
+    info = report.point("b2").artifact.manifest.graphs["model"]
+    card = model_card(report.point("b2"), report)
+    assert f"| model | model.onnx | {info.bytes:,} | 18 | {info.sha256} |" in card
+
+
+def test_nothing_is_left_to_be_filled_in(card: str) -> None:
+    assert not re.findall(r"TODO|TBD|FIXME|\[more information|fill in|<[a-z ]+>|placeholder", card, re.IGNORECASE)
+
+
+def test_the_card_of_the_baseline_compares_it_with_nothing(make_report: MakeReport) -> None:
+    report = make_report()
+    assert "baseline is what all others are compared with." in model_card(report.point("a1"), report)

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydantic import ValidationError
+
+from compresslab.errors import DataError
+from compresslab.measure.preprocessing import ImagePreprocessing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GREY = ImagePreprocessing(height=2, width=3, channels=1, mean=(0.5,), std=(0.25,))
+RGB = ImagePreprocessing(height=2, width=3, channels=3, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    buffer = BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def test_normalize_is_the_textbook_formula_in_channels_first_order() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 2, 3, 3), dtype=np.uint8)
+    expected = (images / 255.0 - np.array(RGB.mean)) / np.array(RGB.std)
+    result = RGB.normalize(images)
+    assert result.dtype == np.float32
+    assert result.flags.c_contiguous
+    np.testing.assert_allclose(result, expected.transpose(0, 3, 1, 2), atol=1e-6)
+
+
+def test_normalize_reads_views_and_empty_batches() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (6, 2, 3, 1), dtype=np.uint8)
+    np.testing.assert_array_equal(GREY.normalize(images[::2]), GREY.normalize(images)[::2])
+    assert GREY.normalize(images[:0]).shape == (0, 1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("images", "remedy"),
+    [
+        (np.zeros((1, 2, 3, 1), np.float32), "do not scale the pixels"),
+        (np.zeros((2, 3, 1), np.uint8), r"add the first axis: images\[np.newaxis\]"),
+        (np.zeros((4, 2, 3), np.uint8), r"add the last axis: images\[..., np.newaxis\]"),
+        (np.zeros((4, 1, 2, 3), np.uint8), "the channels come last"),
+        (np.zeros((4, 5, 5, 1), np.uint8), "`open` reads a file into this shape"),
+    ],
+)
+def test_normalize_refuses_other_arrays_and_says_how_to_mend_them(images: np.ndarray, remedy: str) -> None:
+    with pytest.raises(DataError, match=rf"uint8 \[n, 2, 3, 1\].*but got {images.dtype} \[.*{remedy}"):
+        GREY.normalize(images)
+
+
+def test_open_keeps_pixels_of_an_image_of_the_right_size() -> None:
+    pixels = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
+    np.testing.assert_array_equal(RGB.open(encoded(Image.fromarray(pixels))), pixels)
+
+
+def test_open_reads_paths(tmp_path: Path) -> None:
+    pixels = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    for path in (tmp_path / "x.png", str(tmp_path / "x.png")):
+        np.testing.assert_array_equal(GREY.open(path), pixels[:, :, np.newaxis])
+
+
+def test_open_turns_an_image_upright() -> None:
+    """A phone stores a portrait picture lying down; reading it as it lies would evaluate on rotated images."""
+    upright = np.array([[0, 50, 100], [150, 200, 250]], np.uint8)
+    lying = Image.fromarray(np.rot90(upright).copy())
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "turn 90 degrees clockwise to show"
+    np.testing.assert_array_equal(GREY.open(encoded(lying, exif=exif))[..., 0], upright)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
+def test_open_reads_every_common_mode(mode: str) -> None:
+    image = Image.new("RGB", (3, 2), "white").convert(mode)
+    data = encoded(image, "TIFF")
+    assert (GREY.open(data) == 255).all()
+    assert (RGB.open(data) == 255).all()
+
+
+def test_open_scales_sixteen_bits() -> None:
+    """Pillow's own conversion clips: all that is brighter than 1/256 would be white."""
+    image = Image.fromarray(np.full((2, 3), 0x8000, np.uint16))
+    assert (GREY.open(encoded(image)) == 0x80).all()
+
+
+def test_open_crops_the_centre_before_it_resizes() -> None:
+    pixels = np.zeros((8, 12), np.uint8)
+    pixels[2:6, 3:9] = 200
+    whole = GREY.model_copy(update={"resize": "nearest"})
+    assert (whole.open(encoded(Image.fromarray(pixels))) == 0).any()
+    assert (whole.model_copy(update={"crop": 0.5}).open(encoded(Image.fromarray(pixels))) == 200).all()
+
+
+def test_open_resizes_with_the_filter_asked_for() -> None:
+    image = encoded(Image.fromarray(np.array([[0, 255], [0, 255]], np.uint8)))
+    one = {"height": 1, "width": 1, "channels": 1, "mean": (0.0,), "std": (1.0,)}
+    assert ImagePreprocessing(**one, resize="bilinear").open(image).item() in (127, 128)
+    assert ImagePreprocessing(**one, resize="nearest").open(image).item() in (0, 255)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
+def test_a_truncated_file_is_a_data_error(kind: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    data = encoded(Image.fromarray(noise), kind)
+    with pytest.raises(DataError, match="the image: cannot be read as an image"):
+        RGB.open(data[: len(data) // 2])
+
+
+def test_what_is_no_image_is_a_data_error_that_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "notes.png").write_text("no image")
+    for name in ("notes.png", "missing.png"):
+        with pytest.raises(DataError, match=rf"{name}: cannot be read as an image .*give a PNG, JPEG"):
+            RGB.open(tmp_path / name)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("limit", [900, 100])
+def test_a_decompression_bomb_is_not_decoded(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to twice the limit Pillow only warns."""
+    data = encoded(Image.new("L", (32, 32)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    with pytest.raises(DataError, match="shrink the image first"):
+        GREY.open(data)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mean": (0.5, 0.5)}, "`mean` must have one value for each of 1 channels"),
+        ({"std": (0.0,)}, "`std > 0` must hold for every channel"),
+        ({"crop": 0.0}, "greater than 0"),
+        ({"crop": 1.5}, "less than or equal to 1"),
+        ({"channels": 4}, "Input should be 1 or 3"),
+        ({"sise": 3}, "Extra inputs are not permitted"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        ImagePreprocessing(**{**GREY.model_dump(), **change})

@@ -1,0 +1,151 @@
+"""A made-up report with everything in it; the figures are of the size that Fashion-MNIST gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from compresslab.measure.artifact import Artifact, GraphInfo, Manifest, TensorInfo
+from compresslab.measure.budget import BudgetResult
+from compresslab.measure.measurement import Estimate, IntegerOperators, Latency, Measurement, Parity, Verdict, Versus
+from compresslab.measure.preprocessing import ImagePreprocessing
+from compresslab.report.html import html
+from compresslab.report.report import Point, Report
+from compresslab.report.results import results
+from compresslab.report.schema import Results
+
+METRIC = "fashion_mnist/accuracy"
+MACHINE = {"cpu": "AMD EPYC", "isa": ["avx2", "avx512_vnni"], "cores": 2, "onnxruntime": "1.32.0"}
+
+
+def estimate(value: float, half: float, n: int | None = None) -> Estimate:
+    return Estimate(value, value - half, value + half, n)
+
+
+def artifact(size: int, params: int, macs: int) -> Artifact:
+    info = GraphInfo(
+        file="model.onnx",
+        sha256=f"{size:064x}",
+        bytes=size,
+        opset=18,
+        inputs=(TensorInfo(name="input", dtype="float32", shape=("batch", 1, 28, 28)),),
+        outputs=(TensorInfo(name="output", dtype="float32", shape=("batch", 10)),),
+    )
+    manifest = Manifest(
+        graphs={"model": info},
+        preprocessing=ImagePreprocessing(height=28, width=28, channels=1, mean=(0.286,), std=(0.353,)),
+        labels=tuple(f"label {index}" for index in range(10)),
+        params=params,
+        macs=macs,
+        parity=Parity(3e-6, 512),
+    )
+    folder = Path("/nowhere") / f"{size}"
+    return Artifact(folder, {"model": folder / "model.onnx"}, manifest)
+
+
+def latency(p50: float, batch: int) -> Latency:
+    shape = ("model", batch, 1, "example", "default", "CPUExecutionProvider")
+    return Latency(*shape, p50, p50 * 1.08, None, p50 * 0.985, p50 * 1.015, 2000)
+
+
+def point(
+    identity: str,
+    lineage: str,
+    size: int,
+    params: int,
+    quality: float,
+    p50: float,
+    *,
+    parent: tuple[int, float, float] | None = None,
+    verdict: Verdict = "faster",
+    why: tuple[str, ...] = (),
+    mode: str | None = None,
+    reference: bool = False,
+    integer: int = 0,
+) -> Point:
+    """`parent` is the size, the accuracy and the latency of the model before."""
+    base_size, base_quality, base_p50 = 2_828_000, 0.9367, 0.64
+
+    def versus(other_size: int, other_quality: float, other_p50: float) -> Versus:
+        speedup = other_p50 / p50
+        interval = Estimate(speedup, speedup * 0.98, speedup * 1.02)
+        return Versus(interval, other_size / size, estimate(quality - other_quality, 0.003), verdict, why)
+
+    steps = tuple(lineage.split())
+    return Point(
+        id=identity,
+        stage=steps[-1],
+        lineage=steps,
+        cached=identity == "a000",
+        seconds=81.2,
+        artifact=artifact(size, params, params * 70),
+        measurement=Measurement(
+            quality={
+                "validation": {METRIC: estimate(quality + 0.001, 0.008, 5000)},
+                "test": {METRIC: estimate(quality, 0.005, 10000)},
+            },
+            latency=(latency(p50, 1), latency(p50 * 6, 8)),
+            peak_rss_mb=41.0,
+            machine=MACHINE,
+            retention={} if parent is None else {METRIC: estimate(quality / base_quality, 0.004)},
+            agreement_with_teacher=None if parent is None else 0.941,
+            agreement_with_parent=None if parent is None else 0.998,
+            integer_operators=IntegerOperators(integer, integer),
+            versus_parent=None if parent is None else versus(*parent),
+            versus_baseline=None if parent is None else versus(base_size, base_quality, base_p50),
+        ),
+        settings={"mode": "auto", "recover": {"epochs": 2}} if mode else {},
+        decisions={"mode": mode} if mode else {},
+        budget=BudgetResult("pass" if size < 300_000 else "fail"),
+        reference=reference,
+    )
+
+
+def made_up_report(pipeline: str = "fashion-mnist") -> Report:
+    base, distilled, pruned = (2_828_000, 0.9367, 0.64), (339_400, 0.9311, 0.0941), (210_300, 0.9302, 0.0702)
+    points = (
+        point("a000", "baseline", base[0], 696_042, base[1], base[2]),
+        point("b111", "baseline distill", distilled[0], 77_754, distilled[1], distilled[2], parent=base),
+        point("c222", "baseline distill prune", pruned[0], 48_870, pruned[1], pruned[2], parent=distilled),
+        point(
+            "d333", "baseline distill prune quantize", 82_700, 48_870, 0.9262, 0.0743,
+            parent=pruned, mode="ptq", integer=14, verdict="slower",
+            why=("8 of 12 convolutions have fewer than 16 channels", "4 of 18 operators run in float"),
+        ),
+        point(
+            "e444", "baseline distill prune quantize", 82_900, 48_870, 0.9291, 0.0615,
+            parent=pruned, mode="qat", integer=18,
+        ),
+        point(
+            "f555", "baseline quantize", 768_200, 696_042, 0.9363, 0.2327,
+            parent=base, reference=True, integer=18, mode="ptq",
+        ),
+    )  # fmt: skip
+    return Report(
+        pipeline=pipeline,
+        points=points,
+        frontier=("a000", "b111", "c222", "e444"),
+        selected="e444",
+        select="smallest",
+        budget=BudgetResult("pass"),
+        machine=MACHINE,
+        notes=("quantize: ptq missed the budget (accuracy_drop 0.0105 > 0.01), so qat was tried",),
+    )
+
+
+@pytest.fixture
+def report() -> Report:
+    return made_up_report()
+
+
+@pytest.fixture
+def found(report: Report) -> Results:
+    """The report as the plain data of results.json."""
+    return results(report)
+
+
+@pytest.fixture(scope="session")
+def page() -> str:
+    """The HTML of the made-up report: pictures take a while to draw."""
+    return html(results(made_up_report()))

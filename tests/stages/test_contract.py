@@ -1,0 +1,49 @@
+"""Every stage keeps the contract that is shipped for the stages of others."""
+
+from compresslab.distillation import Recipe
+from compresslab.models import ModelSpec, Residual
+from compresslab.stages import STAGES, Distill, Prune, Quantize, Train
+from compresslab.testing import StageContract
+
+SHORT = Recipe(epochs=1, batch=64, learning_rate=0.05, precision="fp32")
+
+
+class TestTrain(StageContract):
+    stage = Train(epochs=1, batch=64)
+
+
+class TestDistillIncoming(StageContract):
+    stage = Distill(epochs=2, batch=64, views=1)
+
+
+class TestDistillStudent(StageContract):
+    stage = Distill(epochs=1, batch=64, student=ModelSpec(residual=Residual(widths=(8, 8))))
+
+
+class TestPruneMagnitude(StageContract):
+    stage = Prune(ratio=0.5, importance="magnitude", scope="local", round_to=4, recover=SHORT)
+
+
+class TestPruneTaylor(StageContract):
+    stage = Prune(ratio=0.5, importance="taylor", scope="global", round_to=4, recover=None)
+
+
+class TestQuantizePtq(StageContract):
+    stage = Quantize(mode="ptq", samples=24)
+
+
+class TestQuantizeQat(StageContract):
+    stage = Quantize(mode="qat", samples=24, qat=SHORT)
+
+
+class TestQuantizeAuto(StageContract):
+    stage = Quantize(mode="auto", samples=24, qat=SHORT)
+
+
+class TestQuantizeOnnxRuntime(StageContract):
+    stage = Quantize(backend="onnxruntime", samples=24)
+
+
+def test_every_stage_is_here():
+    assert set(STAGES.values()) == {Train, Distill, Prune, Quantize}
+    assert {name: stage.kind for name, stage in STAGES.items()} == {name: name for name in STAGES}

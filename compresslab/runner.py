@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from compresslab.pipeline import Pipeline
 
 _PARITY_SAMPLES = 512
+_REPORTED = ("validation", "test")
 _LIBRARIES = ("torch", "torch-pruning", "accelerate", "numpy", "onnx", "onnxscript", "onnxruntime", "safetensors")
 
 
@@ -108,7 +109,7 @@ class _Run:
         self.nodes = Nodes(self.store, self._export, fresh)
         self.machine = fingerprint()
         self.measurer = Measurer(
-            [EvalSplit(name, *self._labelled(name)) for name in ("validation", "test")],
+            [EvalSplit(name, *self._labelled(name)) for name in _REPORTED],
             self.task.name, self.task.metric, pipeline.bench,
         )  # fmt: skip
         self.baseline_model = self._build(pipeline.model)
@@ -117,6 +118,7 @@ class _Run:
             "baseline", pipeline.model.model_dump(mode="json"), {}, architecture.digest(self.baseline_model)
         )
         self.baseline: Node | None = None
+        self.trained: Node | None = None
         self._measured: set[str] = set()
 
     # -- the run -----------------------------------------------------------------------------------------------------
@@ -161,19 +163,18 @@ class _Run:
         self.baseline = self._baseline()
         add(self.baseline, None)
         for stage in self.pipeline.references:
-            for node in self._apply(stage, self.baseline, None):
+            for node in self._apply(stage, self.baseline):
                 add(node, self.baseline, reference=True)
         current: tuple[Node, ...] = (self.baseline,)
-        trained: Node | None = None
         for stage in self.pipeline.stages:
             following: list[Node] = []
             for parent in current:
-                for node in self._apply(stage, parent, trained):
+                for node in self._apply(stage, parent):
                     add(node, parent)
                     following.append(node)
             current = tuple(following)
             if stage.kind == "train":
-                trained = current[-1]
+                self.trained = current[-1]
         return tuple(points)
 
     def plan(self) -> tuple[PlanLine, ...]:
@@ -202,15 +203,15 @@ class _Run:
 
         return self.nodes.obtain(self._baseline_key(), make)[0]
 
-    def _apply(self, stage: Stage, parent: Node, trained: Node | None) -> tuple[Node, ...]:
-        teacher = self._teacher_digest(None if trained is None else trained.digest)
+    def _apply(self, stage: Stage, parent: Node) -> tuple[Node, ...]:
+        teacher = self._teacher_digest(None if self.trained is None else self.trained.digest)
         key = self._key(stage, parent.digest, teacher)
 
         def make(scratch: Path) -> Made:
             progress = _Noting(self.display)
             context = Context(
                 task=self.task,
-                teacher=self._teacher(trained),
+                teacher=self._teacher(),
                 seed=self.pipeline.seed,
                 device=self.device,
                 scratch=scratch,
@@ -230,14 +231,14 @@ class _Run:
             torch.manual_seed(self.pipeline.seed)
             return spec.build(len(self.task.labels), self.task.preprocessing.channels)
 
-    def _teacher(self, trained: Node | None) -> Teacher | None:
+    def _teacher(self) -> Teacher | None:
         """`teacher`, or `model` if it has weights, or what a `train` stage has made."""
         if self.pipeline.teacher is not None:
             model = self._build(self.pipeline.teacher)
         elif self.pipeline.model.has_weights:
             model = self.baseline_model
-        elif trained is not None:
-            model = trained.candidate(self.trusted).network
+        elif self.trained is not None:
+            model = self.trained.candidate(self.trusted).network
         else:
             return None
         return Teacher(model.module, architecture.digest(model), self.task, self.store, self.device)
@@ -255,10 +256,14 @@ class _Run:
             step = Step("teacher", self.pipeline.teacher.model_dump(mode="json"), {}, architecture.digest(model))
             key = digest_of(["teacher", step.digest, self._surroundings()])
             return self.nodes.obtain(key, lambda _: Made((Candidate(model, (step,)),)))[0].artifact()
-        return self.baseline.artifact() if self.pipeline.model.has_weights else None
+        if self.pipeline.model.has_weights:
+            return self.baseline.artifact()
+        return None if self.trained is None else self.trained.artifact()
 
     def _export(self, candidate: Candidate, folder: Path) -> Artifact:
-        rows = np.arange(min(_PARITY_SAMPLES, len(self.task.splits["validation"].inputs)))
+        # Spread over the split: a user's own validation images may come class by class.
+        samples = len(self.task.splits["validation"].inputs)
+        rows = np.unique(np.linspace(0, samples - 1, _PARITY_SAMPLES).astype(np.int64))
         return export(
             candidate.model,
             folder,
@@ -310,7 +315,9 @@ class _Run:
             raise BadInput(f"the `{split}` split has no labels, so no quality can be measured on it")
         return found.inputs, found.targets
 
-    def _measure(self, artifact: Artifact, parent: Artifact | None) -> tuple[Measurement, bool]:
+    def _measure(
+        self, artifact: Artifact, parent: Artifact | None, splits: tuple[str, ...] = _REPORTED
+    ) -> tuple[Measurement, bool]:
         """The measurement of an artifact against its parent and the baseline, and whether the store had it."""
         baseline = self.baseline.artifact() if self.baseline is not None and parent is not None else None
         teacher = self._teacher_artifact()
@@ -319,7 +326,7 @@ class _Run:
             {
                 "artifacts": [None if one is None else one.digest for one in against],
                 "bench": self.pipeline.bench.model_dump(mode="json"),
-                "splits": [self.task.splits[name].digest for name in ("validation", "test")],
+                "splits": {name: self.task.splits[name].digest for name in splits},
                 "metric": self.task.metric,
                 "machine": self.machine,
                 "code": code_digest("compresslab.measure.measuring", "compresslab.measure.worker"),
@@ -330,7 +337,7 @@ class _Run:
         found = self.store.find("measurement", key)
         if found is not None:
             return from_json(json.loads((found / "measurement.json").read_text(encoding="utf-8"))), True
-        measurement = self.measurer.measure(artifact, parent=parent, baseline=baseline, teacher=teacher)
+        measurement = self.measurer.measure(artifact, parent, baseline, teacher, splits)
         with self.store.writing("measurement", key) as folder:
             (folder / "measurement.json").write_text(json.dumps(to_json(measurement)), encoding="utf-8")
         self._measured.add(key)
@@ -340,7 +347,7 @@ class _Run:
         folder = scratch / f"assess-{candidate.digest[:16]}"
         folder.mkdir(parents=True, exist_ok=True)
         artifact = self._export(candidate, folder)
-        measurement, _ = self._measure(artifact, parent.artifact())
+        measurement, _ = self._measure(artifact, parent.artifact(), ("validation",))
         return Assessment(measurement, check(self.pipeline.budget, measurement, artifact.bytes))
 
     def _point(self, node: Node, parent: Node | None, reference: bool, taken: set[str]) -> Point:

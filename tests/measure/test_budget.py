@@ -109,12 +109,12 @@ def test_no_budget_is_always_kept(make_measurement: Make) -> None:
 
 
 def test_what_is_not_measured_is_told_before_anything_runs(make_measurement: Make) -> None:
-    budget = limits(f1_macro=0.9, f1_macro_drop=0.01, retention={"toy/acuracy": 0.9}, point=2)
+    budget = limits(f1_macro=0.9, f1_macro_drop=0.01, retention={"toy/accurate": 0.9}, point=2)
     problems = unmeasured(budget, ["toy/accuracy"], points=2)
     assert problems == [
         ("f1_macro", "`f1_macro` is not measured, but `accuracy`; set the task's `metric` to `f1_macro`"),
         ("f1_macro_drop", "`f1_macro` is not measured, but `accuracy`; set the task's `metric` to `f1_macro`"),
-        ("retention.toy/acuracy", "is not measured, but `toy/accuracy`; did you mean `toy/accuracy`?"),
+        ("retention.toy/accurate", "is not measured, but `toy/accuracy`; did you mean `toy/accuracy`?"),
         ("point", "`point < 2` must hold, as bench has 2 points, but got 2"),
     ]
     with pytest.raises(ConfigError, match="budget: f1_macro: `f1_macro` is not measured"):

@@ -137,7 +137,7 @@ def test_a_decompression_bomb_is_not_decoded(limit: int, monkeypatch: pytest.Mon
         ({"crop": 0.0}, "greater than 0"),
         ({"crop": 1.5}, "less than or equal to 1"),
         ({"channels": 4}, "Input should be 1 or 3"),
-        ({"sise": 3}, "Extra inputs are not permitted"),
+        ({"depth": 3}, "Extra inputs are not permitted"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(change: dict[str, object], message: str) -> None:

@@ -1,0 +1,1 @@
+"""What the README claims, reproducible: `python -m benchmarks.NAME [--quick]`."""

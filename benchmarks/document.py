@@ -1,0 +1,37 @@
+"""The one JSON document that every benchmark prints as its last line and keeps in benchmarks/results/."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from compresslab.digest import library_versions
+from compresslab.measure.machine import fingerprint
+
+RESULTS = Path(__file__).parent / "results"
+_LIBRARIES = ("torch", "torch-pruning", "onnx", "onnxruntime", "numpy")
+
+
+def publish(name: str, seconds: float, body: Mapping[str, Any], *, quick: bool) -> dict[str, Any]:
+    """Writes results/NAME.json (NAME-quick.json for a quick run, which proves nothing) and prints it on one line."""
+    document = {
+        "benchmark": name,
+        "quick": quick,
+        "seconds": round(seconds, 1),
+        "machine": fingerprint(),
+        "versions": library_versions(*_LIBRARIES),
+        **body,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    file = RESULTS / f"{name}{'-quick' if quick else ''}.json"
+    file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(document))
+    return document
+
+
+def load(name: str) -> dict[str, Any]:
+    """The document of the last full run."""
+    document: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return document

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import count, product
 from string import ascii_lowercase
 
@@ -28,8 +29,8 @@ def compact(model: ir.Model) -> None:
         common.RemoveUnusedOpsetsPass(),
     )(model)
     model.metadata_props.clear()
+    _name_nodes(model.graph)
     for node in model.graph.all_nodes():
-        node.name = _layer_name(node)
         _drop_default_attributes(node, model.opset_imports.get("", 0))
     _shorten_values(model.graph)
 
@@ -38,6 +39,17 @@ def to_bytes(model: ir.Model) -> bytes:
     """The ONNX file; the same graph always gives the same bytes."""
     content: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
     return content
+
+
+def _name_nodes(graph: ir.Graph) -> None:
+    """A name is unique, or is not there."""
+    seen: Counter[str] = Counter()
+    for node in graph.all_nodes():
+        name = _layer_name(node)
+        if name:
+            seen[name] += 1
+            name = name if seen[name] == 1 else f"{name}#{seen[name]}"
+        node.name = name
 
 
 def _layer_name(node: ir.Node) -> str | None:
@@ -49,7 +61,7 @@ def _layer_name(node: ir.Node) -> str | None:
         source = producer.inputs[0] if producer is not None and producer.op_type == "DequantizeLinear" else value
         if source is not None and source.is_initializer() and (source.name or "").endswith(".weight"):
             return str(source.name).removesuffix(".weight")
-    return (node.name or node.op_type).removeprefix("node_")
+    return (node.name or "").removeprefix("node_") or None
 
 
 def _drop_default_attributes(node: ir.Node, opset: int) -> None:

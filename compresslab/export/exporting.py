@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import onnx_ir as ir
 import torch
 
@@ -19,6 +18,7 @@ from compresslab.export.compact import compact, to_bytes
 from compresslab.export.graph_costs import graph_costs
 from compresslab.export.integer_operators import integer_operators
 from compresslab.export.parity import check_parity, torch_outputs
+from compresslab.export.reading import read_model
 from compresslab.export.rewrite import rewrite
 from compresslab.export.to_onnx import to_onnx
 from compresslab.measure.artifact import Artifact, GraphInfo, Manifest, TensorInfo, write_manifest
@@ -73,7 +73,7 @@ def export(
     if len(inputs) < 2:
         raise DataError(f"export checks the graph on real inputs and needs at least two, but got {len(inputs)}")
     if isinstance(model, OnnxModel):
-        network, graph = None, _read(model.path)
+        network, graph = None, ir.from_proto(read_model(model.path))
     else:
         network = copy.deepcopy(model.module).cpu().eval()
         graph = to_onnx(network, torch.from_numpy(inputs[:2]))
@@ -112,13 +112,6 @@ def _run(path: Path, inputs: npt.NDArray[np.float32], options: SessionOptions) -
         return np.concatenate([np.asarray(running.run(None, {name: batch})[0]) for batch in batches])
     except RUNTIME_ERRORS as error:
         raise ArtifactError(f"{path}: ONNX Runtime opens the exported graph but cannot run it: {error}") from error
-
-
-def _read(path: Path) -> ir.Model:
-    try:
-        return ir.from_proto(onnx.load(str(path)))
-    except (OSError, onnx.checker.ValidationError, ValueError, TypeError) as error:
-        raise ArtifactError(f"{path}: not a readable ONNX file ({error}); export the model again") from error
 
 
 def _write(path: Path, content: bytes) -> Path:

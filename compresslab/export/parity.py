@@ -52,18 +52,19 @@ def check_parity(torch_out: Array, onnx_out: Array, tolerance: float, *, quantiz
     scale = float(np.abs(torch_out).max())
     limit = _QUANTIZED_TOLERANCE * scale if quantized else tolerance * max(1.0, scale)
     # A NaN would compare as no difference at all.
-    difference = np.nan_to_num(np.abs(torch_out - onnx_out).reshape(len(torch_out), -1).max(1), nan=np.inf)
+    difference = np.nan_to_num(
+        np.abs(torch_out - onnx_out).reshape(len(torch_out), -1).max(1), nan=np.inf, posinf=np.inf
+    )
     largest = float(difference.max())
     if not largest <= limit:
         what = f"differ by {largest:.3g} where at most {limit:.3g} is allowed"
-        raise ParityError(_explain(what, np.argsort(-difference, kind="stable"), torch_out, onnx_out))
+        raise ParityError(_explain(what, _largest(difference, limit), torch_out, onnx_out))
     if quantized:
         margin = _margin_of_disagreement(torch_out, onnx_out)
-        differing = np.flatnonzero(margin > _TIE * scale)
-        agreement = 1 - len(differing) / len(torch_out)
+        agreement = float((margin <= _TIE * scale).mean())
         if agreement < _LEAST_AGREEMENT:
             what = f"predict the same for only {agreement:.1%} of the inputs, where {_LEAST_AGREEMENT:.0%} is demanded"
-            raise ParityError(_explain(what, np.argsort(-margin, kind="stable"), torch_out, onnx_out))
+            raise ParityError(_explain(what, _largest(margin, _TIE * scale), torch_out, onnx_out))
     return Parity(largest, len(torch_out))
 
 
@@ -72,6 +73,12 @@ def _margin_of_disagreement(torch_out: Array, onnx_out: Array) -> Array:
     rows = np.arange(len(torch_out))
     margin: Array = torch_out.max(1) - torch_out[rows, onnx_out.argmax(1)]
     return margin
+
+
+def _largest(values: Array, limit: float) -> npt.NDArray[np.intp]:
+    """The places of the values beyond the limit, largest first."""
+    order = np.argsort(-values, kind="stable")
+    return order[values[order] > limit]
 
 
 def _explain(what: str, worst_first: npt.NDArray[np.intp], torch_out: Array, onnx_out: Array) -> str:

@@ -35,6 +35,7 @@ def pool_globally(graph: ir.Graph) -> None:
             _replace(graph, mean, pool.outputs[0])
             quantize = following[0]
             users = list(quantize.outputs[0].uses())
+            quantize.outputs[0].shape = None
             flat = ir.node("Flatten", [quantize.outputs[0]])
             graph.insert_after(quantize, flat)
             for user, index in users:
@@ -76,17 +77,16 @@ def _over_height_and_width(mean: ir.Node, source: ir.Value) -> bool:
 def _replace(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
     """`value` takes the place of what the node gives, its name too where it is the graph's output."""
     result = node.outputs[0]
-    value.shape, value.type = result.shape, result.type
     if result.is_graph_output():
-        value.name = result.name
+        value.name, value.shape, value.type = result.name, result.shape, result.type
     result.replace_all_uses_with(value, replace_graph_outputs=True)
     graph.remove(node)
 
 
 def _gains_from_padding(node: ir.Node) -> bool:
     """A convolution in one group, of int8 weights that nothing else reads, with enough outputs for the fast kernel."""
-    weights = node.inputs[1].producer() if node.op_type == "Conv" and node.inputs[1] is not None else None
-    stored = weights.inputs[0] if weights is not None and weights.op_type == "DequantizeLinear" else None
+    dequantize = node.inputs[1].producer() if node.op_type == "Conv" and node.inputs[1] is not None else None
+    stored = dequantize.inputs[0] if dequantize is not None and dequantize.op_type == "DequantizeLinear" else None
     if stored is None or stored.const_value is None or len(stored.uses()) != 1:
         return False
     grouped = "group" in node.attributes and node.attributes["group"].as_int() != 1
@@ -102,18 +102,16 @@ def _pad(graph: ir.Graph, quantize: ir.Node, dequantize: ir.Node, convolutions: 
     pad = ir.node("Pad", [quantize.outputs[0], amount])
     graph.insert_after(quantize, pad)
     dequantize.replace_input_with(0, pad.outputs[0])
+    dequantize.outputs[0].shape = None
     for node in convolutions:
-        stored = _stored_weights(node)
+        weights = node.inputs[1]
+        assert weights is not None
+        producer = weights.producer()
+        assert producer is not None
+        stored = producer.inputs[0]
+        assert stored is not None
         assert stored.const_value is not None
-        weights = stored.const_value.numpy()
-        padded = np.pad(weights, [(0, 0), (0, missing), (0, 0), (0, 0)])
+        padded = np.pad(stored.const_value.numpy(), [(0, 0), (0, missing), (0, 0), (0, 0)])
         stored.const_value = ir.tensor(padded, name=stored.name)
         stored.shape = ir.Shape(padded.shape)
-
-
-def _stored_weights(node: ir.Node) -> ir.Value:
-    assert node.inputs[1] is not None
-    producer = node.inputs[1].producer()
-    assert producer is not None
-    assert producer.inputs[0] is not None
-    return producer.inputs[0]
+        weights.shape = None

@@ -53,7 +53,7 @@ def to_onnx(module: nn.Module, example: torch.Tensor) -> ir.Model:
                 verbose=False,
             )
     except OnnxExporterError as error:
-        cause = error.__cause__ or error
+        cause = str(error.__cause__ or error).splitlines()[0]
         raise ModelError(
             f"{type(module).__name__} cannot be exported to ONNX: {cause}; let `forward` take one tensor, give one "
             "tensor, and do the same whatever the batch size"

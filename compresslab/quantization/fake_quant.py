@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from compresslab.quantization.observers import Observer
 
 ACTIVATION_RANGE = (0, 255)
+# Without VNNI, x86 kernels add two products in 16 bits, and saturate beyond -64..63: export's parity check tells.
 WEIGHT_RANGE = (-127, 127)
 _SMALLEST_SCALE = 1e-8
 _LARGEST_LOG_GAIN = 2.0

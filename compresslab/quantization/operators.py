@@ -18,7 +18,7 @@ Role = Literal["layer", "add", "average", "clamp", "same_grid", "float"]
 """`layer`: weights against an activation. `add`: two activations. `average`: a mean over positions. `clamp`: fused into
 what is before it. `same_grid`: moves or picks values, so the result lies on the argument's grid. `float`: the rest."""
 
-_ADDS = (operator.add, operator.iadd, torch.add, "add", "add_")
+_ADDS = (operator.add, torch.add, "add")
 _AVERAGE_MODULES = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 _AVERAGES = (functional.avg_pool2d, functional.adaptive_avg_pool2d)
 _MEANS = (torch.mean, "mean")

@@ -18,7 +18,8 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from pydantic import field_validator
 
 from compresslab.candidate import OnnxModel
-from compresslab.errors import ArtifactError, DataError, ModelError
+from compresslab.errors import DataError, ModelError
+from compresslab.export.reading import read_model
 from compresslab.settings import Settings
 
 if TYPE_CHECKING:
@@ -126,10 +127,7 @@ class _Batches(ort.CalibrationDataReader):  # type: ignore[misc]
 
 
 def _load_float(path: Path) -> onnx.ModelProto:
-    try:
-        model = onnx.load(str(path))
-    except (OSError, ValueError, TypeError, onnx.checker.ValidationError) as error:
-        raise ArtifactError(f"{path}: not a readable ONNX file ({error}); export the model again") from error
+    model = read_model(path)
     found = sorted(
         {node.op_type for node in model.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")}
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 from collections import Counter
 
 import torch
@@ -39,6 +40,7 @@ def trace(module: nn.Module, example: Tensor) -> fx.GraphModule:
         ShapeProp(graph).propagate(example)
     _fold_normalizations(graph)
     _drop_identities(graph)
+    _normalize_calls(graph)
     graph.delete_all_unused_submodules()
     graph.recompile()
     return graph
@@ -69,7 +71,7 @@ def _fold_normalizations(graph: fx.GraphModule) -> None:
         norm = submodule(graph, node)
         if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) or norm.running_mean is None:
             continue
-        before = node.args[0]
+        before = node.all_input_nodes[0]
         layer = submodule(graph, before)
         # A layer that is called twice, or whose raw output is read elsewhere, must stay what it is.
         if layer is None or len(before.users) != 1 or calls[str(before.target)] != 1:
@@ -88,8 +90,22 @@ def _fold_normalizations(graph: fx.GraphModule) -> None:
         graph.graph.erase_node(node)
 
 
+def _normalize_calls(graph: fx.GraphModule) -> None:
+    """`layer(input=x)` becomes `layer(x)`, and `x += y` becomes `x + y`.
+
+    A sum in place would write into what a quantizer gave, which autograd may still need.
+    """
+    for node in graph.graph.nodes:
+        if node.op == "call_module" and "input" in node.kwargs:
+            node.args, node.kwargs = (node.kwargs["input"], *node.args), {}
+        elif node.op == "call_function" and node.target is operator.iadd:
+            node.target = operator.add
+        elif node.op == "call_method" and node.target == "add_":
+            node.target = "add"
+
+
 def _drop_identities(graph: fx.GraphModule) -> None:
     for node in list(graph.graph.nodes):
         if isinstance(submodule(graph, node), nn.Identity):
-            node.replace_all_uses_with(node.args[0])
+            node.replace_all_uses_with(node.all_input_nodes[0])
             graph.graph.erase_node(node)

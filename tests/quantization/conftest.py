@@ -1,6 +1,6 @@
 """Small networks of the shapes that people bring, and inputs for them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -51,6 +51,15 @@ def residual() -> nn.Module:
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {"residual": residual, "vgg": VggLike, "mobile": MobileLike}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks this small get slower with every thread, and very slow on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -110,7 +110,10 @@ def test_steps_survive_a_bfloat16_autocast(learn):
 
 @pytest.mark.parametrize(
     ("low", "high", "scale", "zero_point"),
-    [(0.0, 2.55, 0.01, 0), (-1.0, 1.55, 0.01, 100), (1.0, 2.55, 0.01, 0), (-2.55, -1.0, 0.01, 255), (0.0, 0.0, 1 / 255, 0)],
+    [
+        (0.0, 2.55, 0.01, 0), (-1.0, 1.55, 0.01, 100), (1.0, 2.55, 0.01, 0), (-2.55, -1.0, 0.01, 255),
+        (0.0, 0.0, 1 / 255, 0),
+    ],
 )
 def test_affine_by_hand(low, high, scale, zero_point):
     """A range beside zero is widened to hold it, so that padding is exact."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compresslab.errors import ModelError
-from compresslab.quantization import QuantizerSettings, prepare
+from compresslab.quantization import QuantizerSettings, calibrate, prepare
 from compresslab.quantization.insertion import QuantizedLayer, quantizers
 
 SETTINGS = QuantizerSettings()
@@ -19,7 +19,7 @@ def names(network: nn.Module, images: Tensor, settings: QuantizerSettings = SETT
 
 
 def test_a_residual_network(build, images):
-    """Input; after each ReLU that follows a convolution or a sum; both operands of each sum; the mean; not the logits."""
+    """The input, each ReLU that follows a convolution or a sum, both operands of a sum, the mean; not the logits."""
     assert names(build("residual"), images) == [
         "images", "stem_2",
         "stages_0_0_relu1", "stages_0_0_conv2", "stages_0_0_relu2",
@@ -114,6 +114,32 @@ def test_what_cannot_be_folded_or_quantized_stays(images):
     assert isinstance(prepared.get_submodule("norm"), nn.BatchNorm2d)
     assert isinstance(prepared.get_submodule("mirror"), nn.Conv2d)
     assert names(network, images) == ["x", "conv", "norm", "conv_1"]
+
+
+class InPlace(nn.Module):
+    """A block as torchvision writes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.norm1 = nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.conv2, self.norm2 = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.norm1(self.conv1(x)))
+        out = self.norm2(self.conv2(input=x))
+        out += x
+        return self.relu(out)
+
+
+@pytest.mark.parametrize("learn_scales", [False, True])
+def test_in_place_operators_can_be_trained_through(learn_scales, images):
+    settings = QuantizerSettings(learn_scales=learn_scales)
+    assert names(InPlace(), images, settings) == ["x", "relu", "conv2", "relu_1"]
+    prepared = prepare(InPlace(), images, settings)
+    calibrate(prepared, [images])
+    prepared.train()(images).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in prepared.parameters())
 
 
 class Branching(nn.Module):

@@ -1,0 +1,120 @@
+"""The rewritten graph has the same outputs, and the form that integer kernels want."""
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+from onnx.helper import make_node
+
+from compresslab.export.rewrite import pad_input_channels, pool_globally
+
+RNG = np.random.default_rng(0)
+QDQ = ("QuantizeLinear", "DequantizeLinear")
+GRID = {"s": np.float32(0.05), "z": np.uint8(100)}
+
+
+def run(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
+    # Unoptimised: what the graph says, whatever kernels there are.
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return session.run(None, {"input": images})[0]
+
+
+def rewritten(model: onnx.ModelProto, rule) -> onnx.ModelProto:
+    typed = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    made = ir.from_proto(typed)
+    rule(made.graph)
+    result = ir.to_proto(made)
+    onnx.checker.check_model(result, full_check=True)
+    return result
+
+
+def types(model: onnx.ModelProto) -> list[str]:
+    return [node.op_type for node in model.graph.node]
+
+
+@pytest.mark.parametrize("axes", [[2, 3], [-1, -2]])
+@pytest.mark.parametrize("keepdims", [0, 1])
+def test_a_mean_over_positions_becomes_a_pool(axes, keepdims, graph):
+    model = graph(
+        [make_node("Relu", ["input"], ["r"]), make_node("ReduceMean", ["r", "axes"], ["logits"], keepdims=keepdims)],
+        {"axes": np.array(axes)}, ["batch", 3, 4, 5], ["batch", 3, 1, 1] if keepdims else ["batch", 3],
+    )  # fmt: skip
+    found = rewritten(model, pool_globally)
+    assert types(found) == ["Relu", "GlobalAveragePool"] + (["Flatten"] if not keepdims else [])
+    images = RNG.normal(size=(2, 3, 4, 5)).astype(np.float32)
+    np.testing.assert_allclose(run(found, images), run(model, images), rtol=1e-5, atol=1e-6)
+
+
+def test_the_pool_stands_directly_between_its_quantizers(graph):
+    model = graph(
+        [
+            make_node("QuantizeLinear", ["input", "s", "z"], ["q"]),
+            make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+            make_node("ReduceMean", ["d", "axes"], ["m"], keepdims=0),
+            make_node("QuantizeLinear", ["m", "s", "z"], ["mq"]),
+            make_node("DequantizeLinear", ["mq", "s", "z"], ["logits"]),
+        ],
+        {**GRID, "axes": np.array([2, 3])}, ["batch", 3, 4, 5], ["batch", 3],
+    )  # fmt: skip
+    found = rewritten(model, pool_globally)
+    assert types(found) == [*QDQ, "GlobalAveragePool", "QuantizeLinear", "Flatten", "DequantizeLinear"]
+    images = RNG.normal(size=(2, 3, 4, 5)).astype(np.float32)
+    np.testing.assert_allclose(run(found, images), run(model, images), atol=1e-6)
+
+
+@pytest.mark.parametrize("axes", [[1], [1, 2], [1, 2, 3], [3]])
+def test_other_means_stay(axes, graph):
+    model = graph(
+        [make_node("ReduceMean", ["input", "axes"], ["logits"], keepdims=1)], {"axes": np.array(axes)},
+        ["batch", 3, 4, 5], ["batch", *(1 if axis in axes else size for axis, size in ((1, 3), (2, 4), (3, 5)))],
+    )  # fmt: skip
+    assert types(rewritten(model, pool_globally)) == ["ReduceMean"]
+
+
+def stem(graph, channels: int, outputs: int, quantized_input: bool = True, group: int = 1) -> onnx.ModelProto:
+    """A quantized input and two convolutions that read it."""
+    quantize = [
+        make_node("QuantizeLinear", ["input", "s", "z"], ["q"]),
+        make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+    ]
+    constants = dict(GRID)
+    nodes = quantize if quantized_input else [make_node("Identity", ["input"], ["d"])]
+    for name in "vw":
+        constants[name] = RNG.integers(-127, 128, (outputs, channels // group, 3, 3)).astype(np.int8)
+        constants[f"{name}s"] = np.full(outputs, 0.01, np.float32)
+        nodes += [
+            make_node("DequantizeLinear", [name, f"{name}s"], [f"{name}d"], axis=0),
+            make_node("Conv", ["d", f"{name}d"], [f"{name}c"], pads=[1, 1, 1, 1], group=group),
+        ]
+    if not quantized_input:
+        constants = {name: value for name, value in constants.items() if name not in GRID}
+    nodes.append(make_node("Add", ["vc", "wc"], ["logits"]))
+    return graph(nodes, constants, ["batch", channels, 6, 6], ["batch", outputs, 6, 6])
+
+
+@pytest.mark.parametrize("channels", [1, 3, 6])
+def test_input_channels_are_padded_to_fours(channels, graph):
+    model = stem(graph, channels, 16)
+    found = rewritten(model, pad_input_channels)
+    assert types(found)[:3] == ["QuantizeLinear", "Pad", "DequantizeLinear"]
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in found.graph.initializer}
+    assert shapes["v"] == shapes["w"] == (16, {1: 4, 3: 4, 6: 8}[channels], 3, 3)
+    images = RNG.normal(size=(2, channels, 6, 6)).astype(np.float32)
+    np.testing.assert_allclose(run(found, images), run(model, images), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"channels": 4, "outputs": 16},  # fits already
+        {"channels": 1, "outputs": 8},  # too few outputs for the fast kernel: padding would cost time
+        {"channels": 3, "outputs": 18, "group": 3},  # each group reads its own channels
+        {"channels": 1, "outputs": 16, "quantized_input": False},  # a float convolution
+    ],
+)
+def test_inputs_that_would_gain_nothing_are_left_alone(arguments, graph):
+    model = stem(graph, **arguments)
+    assert types(rewritten(model, pad_input_channels)) == types(model)

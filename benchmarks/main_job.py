@@ -17,9 +17,11 @@ from typing import Any
 from benchmarks.document import load, publish
 from compresslab import Report, load_pipeline, run
 from compresslab.measure.measurement import Estimate, Versus
-from compresslab.report import Point
+from compresslab.report import Point, write_chart
+from compresslab.report.results import results
 
 PIPELINE = Path(__file__).parent.parent / "pipelines" / "fashion_mnist.yaml"
+PICTURE = PIPELINE.parent.parent / "docs" / "fashion_mnist.svg"
 METRIC = "fashion_mnist/accuracy"
 SEEDS = (0, 1, 2)
 QUICK = (
@@ -51,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     reports = [_run(seed, options.quick) for seed in seeds]
     body = {"seeds": list(seeds), "runs": [_rows(report) for report in reports]}
     print(markdown(body))
+    if not options.quick:
+        write_chart(results(reports[0]), PICTURE)
     publish("main_job", time.perf_counter() - begun, body, quick=options.quick)
 
 

@@ -40,10 +40,12 @@ def learn(module: nn.Module, recipe: Recipe, context: Context, phase: str) -> tu
     split = task.splits["train"]
     samples = len(split.inputs)
     steps = len(epoch_order(samples, recipe.batch, context.seed, 0))
+    # Where nothing is augmented all views are the same, and the teacher has to answer one only.
+    views = 1 if task.augmentation.changes_nothing else recipe.views
 
     def view_seed(epoch: int) -> int:
         # Views are numbered from the pipeline's seed, so that every stage of a run reads the same teacher outputs.
-        return context.seed * 1_000_003 + (epoch if recipe.views is None else epoch % recipe.views)
+        return context.seed * 1_000_003 + (epoch if views is None else epoch % views)
 
     answers: dict[int, np.ndarray] = {}
     if teacher is not None and recipe.kd_weight > 0:

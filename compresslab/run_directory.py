@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -13,7 +12,11 @@ from uuid import uuid4
 
 import yaml
 
+from compresslab.measure.artifact import MANIFEST
+from compresslab.report.writing import write_whole
 from compresslab.store import storage_errors
+
+_DRAFT = ".draft-"
 
 
 class RunDirectory:
@@ -34,7 +37,7 @@ class RunDirectory:
         """Copies a candidate's model and artifact to stages/<id>/, with its measurement, and returns that folder."""
         place = self.path / "stages" / point_id
         with storage_errors(self.path):
-            draft = self.path / "stages" / f".{uuid4().hex}"
+            draft = self.path / "stages" / f"{_DRAFT}{uuid4().hex}"
             draft.mkdir(parents=True)
             try:
                 for source in (node, node / "artifact"):
@@ -50,18 +53,17 @@ class RunDirectory:
         return place
 
     def keep_only(self, point_ids: set[str]) -> None:
-        """Removes stage folders of points that this run does not have."""
+        """Removes the stage folders of other runs and what a crash left, and nothing that is not ours."""
         for folder in (self.path / "stages").glob("*"):
-            if folder.name not in point_ids:
+            ours = folder.name.startswith(_DRAFT) or (folder / MANIFEST).is_file()
+            if ours and folder.name not in point_ids:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def clear_selected(self) -> None:
-        """Removes the bundle of an earlier run."""
-        shutil.rmtree(self.path / "selected", ignore_errors=True)
+        """Removes the bundle of an earlier run; a folder that is no bundle stays."""
+        if (self.path / "selected" / MANIFEST).is_file():
+            shutil.rmtree(self.path / "selected", ignore_errors=True)
 
     def lock(self, plain: Mapping[str, Any]) -> None:
         """Writes lock.yaml."""
-        with storage_errors(self.path):
-            draft = self.path / f".lock.{os.getpid()}"
-            draft.write_text(yaml.safe_dump(dict(plain), sort_keys=False, allow_unicode=True), encoding="utf-8")
-            draft.replace(self.path / "lock.yaml")
+        write_whole(self.path / "lock.yaml", yaml.safe_dump(dict(plain), sort_keys=False, allow_unicode=True))

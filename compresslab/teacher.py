@@ -95,7 +95,10 @@ class Teacher:
             progress.advance(len(rows))
         if not np.isfinite(logits).all():
             raise ModelError(f"the teacher's outputs on `{split}` are not finite; its weights are damaged or untrained")
-        np.save(path, logits, allow_pickle=False)
+        # Not np.save, whose error does not say that the disk is full.
+        with path.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(logits))
+            file.write(logits.data)
 
     def _answer(self, split: str, rows: np.ndarray, seed: int | None) -> np.ndarray:
         # A teacher left in train mode would see its BatchNorm statistics drift with the student's data.

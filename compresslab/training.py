@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -22,6 +23,9 @@ from compresslab.settings import Settings
 
 if TYPE_CHECKING:
     from compresslab.progress import Progress
+
+
+_DIGEST_BYTES = sha256().digest_size
 
 
 class FitSettings(Settings):
@@ -199,7 +203,10 @@ def _rate(step: int, total: int, settings: FitSettings) -> float:
 
 
 class _Checkpoint:
-    """The state after the last whole epoch, on disk. Only tensors and numbers, so that loading executes nothing."""
+    """The state after the last whole epoch, on disk: a SHA-256, and what it is of.
+
+    Only tensors and numbers, so that loading executes nothing. torch would load changed weights without a word.
+    """
 
     def __init__(
         self,
@@ -218,9 +225,12 @@ class _Checkpoint:
         state: dict[str, Any] = {name: part.state_dict() for name, part in self.parts.items()}
         state["history"] = [(epoch.loss, epoch.learning_rate) for epoch in history]
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        content = io.BytesIO()  # torch's own writing to a file does not say that the disk is full
+        torch.save(state, content)
         partial = self.path.with_suffix(".partial")
         with partial.open("wb") as file:
-            torch.save(state, file)
+            file.write(sha256(content.getbuffer()).digest())
+            file.write(content.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         partial.replace(self.path)
@@ -228,13 +238,13 @@ class _Checkpoint:
     def restore(self, progress: Progress) -> tuple[Epoch, ...]:
         if not self.path.exists():
             return ()
-        try:
-            state = torch.load(self.path, weights_only=True, map_location="cpu")
-            history = tuple(Epoch(loss, rate) for loss, rate in state["history"])
-        except (RuntimeError, EOFError, KeyError, ValueError, OSError, UnpicklingError) as error:
-            progress.note(f"the checkpoint {self.path.name} is damaged ({error}); this training starts again")
+        stored = self.path.read_bytes()
+        content = stored[_DIGEST_BYTES:]
+        if sha256(content).digest() != stored[:_DIGEST_BYTES]:
+            progress.note(f"the checkpoint {self.path.name} is damaged; this training starts again")
             self.path.unlink()
             return ()
+        state = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
-        return history
+        return tuple(Epoch(loss, rate) for loss, rate in state["history"])

@@ -7,6 +7,9 @@ is in the store, so the same call after a crash goes on where it stopped.
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +21,10 @@ from compresslab.bundle import write_bundle
 from compresslab.candidate import Candidate, Step, TorchModel
 from compresslab.config import dump_pipeline
 from compresslab.digest import code_digest, digest_of, library_versions
-from compresslab.errors import BadInput, CompresslabError
+from compresslab.errors import BadInput, CompresslabError, ConfigError, Problem, StageFailed, StoreError
 from compresslab.export import export
 from compresslab.measure.artifact import Artifact, load_artifact
-from compresslab.measure.budget import check
+from compresslab.measure.budget import check, unmeasured
 from compresslab.measure.evaluate import EvalSplit
 from compresslab.measure.frontier import FrontierPoint, frontier, select
 from compresslab.measure.machine import fingerprint
@@ -41,6 +44,7 @@ from compresslab.teacher import Teacher
 if TYPE_CHECKING:
     from compresslab.models import ModelSpec
     from compresslab.pipeline import Pipeline
+    from compresslab.tasks import Task
 
 _PARITY_SAMPLES = 512
 _REPORTED = ("validation", "test")
@@ -105,6 +109,7 @@ class _Run:
         self.device = _device(pipeline.device)
         self.task = pipeline.task.load(self.store.root / "data")
         self.progress.notes.extend(self.task.notes)
+        _require_measured(pipeline, self.task)
         self.trusted = _trusted(pipeline)
         self.nodes = Nodes(self.store, self._export, fresh)
         self.machine = fingerprint()
@@ -129,7 +134,8 @@ class _Run:
         try:
             points = self._points()
         except (CompresslabError, KeyboardInterrupt) as error:
-            self.directory.event("stopped", error=type(error).__name__, message=str(error))
+            with suppress(StoreError):  # on a full disk; what stopped the run is what matters
+                self.directory.event("stopped", error=type(error).__name__, message=str(error))
             raise
         judged = [self._judged(point) for point in points]
         selected = select(judged, self.pipeline.select)
@@ -167,30 +173,33 @@ class _Run:
                 add(node, self.baseline, reference=True)
         current: tuple[Node, ...] = (self.baseline,)
         for stage in self.pipeline.stages:
-            following: list[Node] = []
-            for parent in current:
-                for node in self._apply(stage, parent):
-                    add(node, parent)
-                    following.append(node)
-            current = tuple(following)
+            made = [(parent, node) for parent in current for node in self._apply(stage, parent)]
+            current = tuple(node for _, node in made)
             if stage.kind == "train":
                 self.trained = current[-1]
+            for parent, node in made:
+                add(node, parent)
         return tuple(points)
 
     def plan(self) -> tuple[PlanLine, ...]:
         """The stages, whether the store has them, and what they took when they last ran."""
         seconds = _last_seconds(self.directory.path)
-        digest = digest_of([self.baseline_step.digest])
-        lines = [self._plan_line("baseline", self._baseline_key(), seconds)]
-        lines += [
-            self._plan_line(stage.kind, self._key(stage, digest, None), seconds) for stage in self.pipeline.references
-        ]
-        steps = [self.baseline_step.digest]
+        root = self.baseline_step.digest
+        lines = [PlanLine("baseline", self.nodes.has(self._baseline_key()), seconds.get((False, "baseline")))]
+
+        def add(stage: Stage, lineage: Sequence[str], reference: bool, key: str) -> None:
+            last_time = seconds.get((reference, *lineage, stage.kind))
+            lines.append(PlanLine(stage.kind, self.nodes.has(key), last_time))
+
+        for stage in self.pipeline.references:
+            add(stage, ["baseline"], True, self._key(stage, digest_of([root]), self._teacher_digest(None)))
+        steps, lineage = [root], ["baseline"]
         trained: str | None = None
         for stage in self.pipeline.stages:
-            key = self._key(stage, digest_of(steps), trained)
-            lines.append(self._plan_line(stage.kind, key, seconds))
+            key = self._key(stage, digest_of(steps), self._teacher_digest(trained))
+            add(stage, lineage, False, key)
             steps.append(digest_of([key, 0]))
+            lineage.append(stage.kind)
             if stage.kind == "train":
                 trained = digest_of(steps)
         return tuple(lines)
@@ -201,7 +210,10 @@ class _Run:
         def make(_: Path) -> Made:
             return Made((Candidate(self.baseline_model, (self.baseline_step,)),))
 
-        return self.nodes.obtain(self._baseline_key(), make)[0]
+        key = self._baseline_key()
+        node = self.nodes.obtain(key, make)[0]
+        self.directory.event("stage", stage="baseline", key=key, cached=node.cached, seconds=node.seconds)
+        return node
 
     def _apply(self, stage: Stage, parent: Node) -> tuple[Node, ...]:
         teacher = self._teacher_digest(None if self.trained is None else self.trained.digest)
@@ -221,7 +233,12 @@ class _Run:
             )
             return Made(stage.apply(parent.candidate(self.trusted), context), tuple(progress.notes))
 
-        nodes = self.nodes.obtain(key, make)
+        try:
+            nodes = self.nodes.obtain(key, make)
+        except StageFailed as error:
+            if str(error).startswith(f"{stage.kind}: "):  # a training phase that is called as its stage
+                raise
+            raise type(error)(f"{stage.kind}: {error}") from error
         self.progress.notes.extend(f"{stage.kind}: {note}" for note in nodes[0].notes)
         self.directory.event("stage", stage=stage.kind, key=key, cached=nodes[0].cached, seconds=nodes[0].seconds)
         return nodes
@@ -295,17 +312,23 @@ class _Run:
         return digest_of(["baseline", self.baseline_step.digest, self._surroundings()])
 
     def _key(self, stage: Stage, parent: str, teacher: str | None) -> str:
-        return digest_of(
-            {
-                "kind": stage.kind,
-                "version": stage.version,
-                "settings": stage.model_dump(mode="json"),
-                "stage": code_digest(type(stage).__module__),
-                "parent": parent,
-                "teacher": teacher,
-                "surroundings": self._surroundings(),
+        parts = {
+            "kind": stage.kind,
+            "version": stage.version,
+            "settings": stage.model_dump(mode="json"),
+            "stage": code_digest(type(stage).__module__),
+            "parent": parent,
+            "teacher": teacher,
+            "surroundings": self._surroundings(),
+        }
+        if getattr(stage, "mode", None) == "auto":  # it asks for the verdict: another budget may need other attempts
+            budget = self.pipeline.budget
+            parts["assessed"] = {
+                "budget": None if budget is None else budget.model_dump(mode="json"),
+                "bench": self.pipeline.bench.model_dump(mode="json"),
+                "machine": self.machine,
             }
-        )
+        return digest_of(parts)
 
     # -- measuring ---------------------------------------------------------------------------------------------------
 
@@ -353,11 +376,13 @@ class _Run:
     def _point(self, node: Node, parent: Node | None, reference: bool, taken: set[str]) -> Point:
         artifact = node.artifact()
         self.progress.start(f"measure {node.kind}", 1)
+        begun = time.perf_counter()
         measurement, measured_before = self._measure(artifact, None if parent is None else parent.artifact())
+        seconds = round(time.perf_counter() - begun, 3)
         self.progress.advance()
         point_id = next(node.digest[:size] for size in range(8, 65) if node.digest[:size] not in taken)
         place = self.directory.stage(point_id, node.folder, to_json(measurement))
-        self.directory.event("measured", id=point_id, stage=node.kind, cached=measured_before)
+        self.directory.event("measured", id=point_id, stage=node.kind, cached=measured_before, seconds=seconds)
         return Point(
             id=point_id,
             stage=node.kind,
@@ -373,13 +398,16 @@ class _Run:
         )
 
     def _judged(self, point: Point) -> FrontierPoint:
-        measured = point.measurement
+        latency = point.measurement.latency[0]
+        quality = point.measurement.quality["validation"][self.task.benchmark_metric]
         return FrontierPoint(
             id=point.id,
-            p50_ms=measured.latency[0].p50,
+            p50_ms=latency.p50,
             bytes=point.artifact.bytes,
-            quality=measured.quality["validation"][self.task.benchmark_metric].value,
+            quality=quality.value,
             status=point.budget.status,
+            p50_interval=(latency.p50_low, latency.p50_high),
+            quality_interval=(quality.low, quality.high),
         )
 
     def _lock(self, points: tuple[Point, ...]) -> dict[str, Any]:
@@ -399,9 +427,6 @@ class _Run:
                 for point in points
             ],
         }
-
-    def _plan_line(self, stage: str, key: str, seconds: dict[str, float]) -> PlanLine:
-        return PlanLine(stage, self.nodes.has(key), seconds.get(stage))
 
 
 class _Noting:
@@ -424,6 +449,15 @@ def _trusted(pipeline: Pipeline) -> tuple[str, ...]:
     return tuple(name for spec in specs if spec is not None for name in spec.trusted)
 
 
+def _require_measured(pipeline: Pipeline, task: Task) -> None:
+    """Refuses a budget on what will not be measured; known now, not after the training."""
+    if pipeline.budget is None:
+        return
+    broken = unmeasured(pipeline.budget, (task.benchmark_metric,), len(pipeline.bench.points))
+    if broken:
+        raise ConfigError([Problem(pipeline.name, None, f"budget.{key}", message) for key, message in broken])
+
+
 def _device(wanted: str) -> str:
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -432,10 +466,10 @@ def _device(wanted: str) -> str:
     return wanted
 
 
-def _last_seconds(run_directory: Path) -> dict[str, float]:
-    """Seconds of every stage in the run directory's last results; empty if there are none."""
+def _last_seconds(run_directory: Path) -> dict[tuple[bool | str, ...], float]:
+    """Seconds by (is it a reference, *lineage) in the run directory's last results; empty if there are none."""
     try:
         results = load_results(run_directory)
     except BadInput:
         return {}
-    return {point["stage"]: point["seconds"] for point in results["points"]}
+    return {(point["reference"], *point["lineage"]): point["seconds"] for point in results["points"]}

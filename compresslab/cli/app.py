@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from compresslab.cli import cache, doctor, report, run, schema
+from compresslab.cli import bench, cache, compare, doctor, gate, report, run, schema
 from compresslab.cli.options import Debug, State
 from compresslab.errors import CompresslabError, ConfigError, Interrupted
 
@@ -30,6 +30,9 @@ app = typer.Typer(
     "130 interrupted (the same command goes on where it stopped).",
 )
 app.command("run")(run.run)
+app.command("gate")(gate.gate)
+app.command("bench")(bench.bench)
+app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("schema")(schema.schema)
 app.command("doctor")(doctor.doctor)

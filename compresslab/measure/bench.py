@@ -1,4 +1,4 @@
-"""Latency and memory of artifacts, measured in fresh processes that load nothing else (`measure.worker`)."""
+"""Latency and memory of models, measured in fresh processes that load nothing else (`measure.worker`)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -17,18 +19,19 @@ import numpy.typing as npt
 from pydantic import Field
 
 import compresslab.measure
-from compresslab.errors import ArtifactError, BenchmarkFailed, DataError
+from compresslab.errors import BenchmarkFailed
 from compresslab.measure.samples import LatencySamples
+from compresslab.measure.subject import Subject, subject_of
 from compresslab.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from compresslab.measure.artifact import Artifact
     from compresslab.measure.worker import Job, ModelJob
 
-# So many different examples are called in turn: kernels do not look at values, but caches and denormals do.
-_EXAMPLES = 32
+Recorded = list[list[npt.NDArray[np.int64]]]
+"""What one process recorded: for each point, for each model, nanoseconds [rounds, calls]."""
 
 
 class BenchPoint(Settings):
@@ -42,6 +45,8 @@ class BenchPoint(Settings):
     """Which of the artifact's graphs."""
     inputs: Literal["example"] = "example"
     """`example`: the first examples of the validation split, preprocessed."""
+    io_binding: bool = False
+    """Whether inputs and outputs are tied to the session beforehand, as a server does that owns its buffers."""
 
 
 class BenchSettings(Settings):
@@ -59,6 +64,23 @@ class BenchSettings(Settings):
     """Fresh processes: memory layout alone makes one process differ from the next by a few per cent."""
     warmup_seconds: Annotated[float, Field(ge=0.0)] = 0.5
     """The longest warm-up of a model in a process; it ends sooner when the model gets no faster any more."""
+
+    @property
+    def largest_batch(self) -> int:
+        """The largest batch of all points."""
+        return max(point.batch for point in self.points)
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What a fresh process that serves one model needs: peak memory (millions of bytes), and times in milliseconds.
+
+    `load_ms` is opening the session with the file in the system's cache; `first_ms` is the first call.
+    """
+
+    peak_rss_mb: float
+    load_ms: float
+    first_ms: float
 
 
 def interleaved(
@@ -79,17 +101,58 @@ def interleaved(
         ArtifactError: An artifact has no such graph.
         DataError: There are no examples.
     """
-    recorded: list[list[list[npt.NDArray[np.int64]]]] = [[[] for _ in artifacts] for _ in settings.points]
+    return record([subject_of(artifact, examples, settings.largest_batch) for artifact in artifacts], settings)
+
+
+def record(subjects: Sequence[Subject], settings: BenchSettings) -> tuple[tuple[LatencySamples, ...], ...]:
+    """As `interleaved`, for models of any kind.
+
+    Raises:
+        BenchmarkFailed: A measuring process died or did not come back.
+        ArtifactError: A model has no such graph.
+    """
+    with measuring_processes(subjects, settings) as process:
+        recorded = [process(number) for number in range(settings.processes)]
+    return tuple(
+        tuple(LatencySamples(tuple(one[point][model] for one in recorded)) for model in range(len(subjects)))
+        for point in range(len(settings.points))
+    )
+
+
+@contextmanager
+def measuring_processes(subjects: Sequence[Subject], settings: BenchSettings) -> Iterator[Callable[[int], Recorded]]:
+    """A function that runs the process of a number, for as many as are wanted; inputs are written once.
+
+    Each measures its share of `settings` (a `processes`-th). It loads and visits the models in an order of its own:
+    neither memory layout nor place in the round favours one.
+
+    Raises:
+        ArtifactError: A model has no such graph.
+    """
     with TemporaryDirectory(prefix="compresslab-bench-") as folder:
-        job = _job("latency", artifacts, examples, settings, Path(folder))
-        for process in range(settings.processes):
-            # Each process loads and visits in another order: neither memory layout nor place in the round favours one.
-            order = [(process + place) % len(artifacts) for place in range(len(artifacts))]
-            arrays = _in_fresh_process({**job, "models": [job["models"][number] for number in order]}, artifacts)
-            for index, point in enumerate(recorded):
-                for place, number in enumerate(order):
-                    point[number].append(arrays[f"point{index}_model{place}"])
-    return tuple(tuple(LatencySamples(tuple(model)) for model in point) for point in recorded)
+        job = _job("latency", subjects, settings, Path(folder))
+
+        def process(number: int) -> Recorded:
+            order = [(number + place) % len(subjects) for place in range(len(subjects))]
+            arrays = _in_fresh_process({**job, "models": [job["models"][model] for model in order]}, subjects)
+            return [
+                [arrays[f"point{point}_model{order.index(model)}"] for model in range(len(subjects))]
+                for point in range(len(settings.points))
+            ]
+
+        yield process
+
+
+def serving(subject: Subject, settings: BenchSettings) -> Serving:
+    """What a fresh process that only serves this model, at the first point, needs.
+
+    Raises:
+        BenchmarkFailed: The measuring process died or did not come back.
+        ArtifactError: The model has no such graph.
+    """
+    with TemporaryDirectory(prefix="compresslab-bench-") as folder:
+        found = _in_fresh_process(_job("memory", [subject], settings, Path(folder)), [subject])
+    return Serving(float(found["peak_rss_bytes"]) / 1e6, float(found["load_ns"]) / 1e6, float(found["first_ns"]) / 1e6)
 
 
 def peak_rss_mb(artifact: Artifact, examples: npt.NDArray[np.uint8], settings: BenchSettings) -> float:
@@ -100,42 +163,27 @@ def peak_rss_mb(artifact: Artifact, examples: npt.NDArray[np.uint8], settings: B
         ArtifactError: The artifact has no such graph.
         DataError: There are no examples.
     """
-    with TemporaryDirectory(prefix="compresslab-bench-") as folder:
-        job = _job("memory", [artifact], examples, settings, Path(folder))
-        return float(_in_fresh_process(job, [artifact])["peak_rss_bytes"]) / 1e6
+    return serving(subject_of(artifact, examples, settings.largest_batch), settings).peak_rss_mb
 
 
-def _job(
-    kind: Literal["latency", "memory"],
-    artifacts: Sequence[Artifact],
-    examples: npt.NDArray[np.uint8],
-    settings: BenchSettings,
-    folder: Path,
-) -> Job:
-    if len(examples) == 0:
-        raise DataError("there are no examples to measure with; give a validation split")
-    wanted = max(_EXAMPLES, *(point.batch for point in settings.points))
-    chosen = examples[np.arange(wanted) % len(examples)]
+def _job(kind: Literal["latency", "memory"], subjects: Sequence[Subject], settings: BenchSettings, folder: Path) -> Job:
+    graphs = list(dict.fromkeys(point.graph for point in settings.points))
     models: list[ModelJob] = []
-    for number, artifact in enumerate(artifacts):
-        for point in settings.points:
-            if point.graph not in artifact.graphs:
-                raise ArtifactError(
-                    f"{artifact.folder}: bench names the graph `{point.graph}`, but it has {', '.join(artifact.graphs)}"
-                )
-        inputs = folder / f"{number}.npy"
-        np.save(inputs, artifact.manifest.preprocessing.normalize(chosen))
-        models.append(
-            {
-                "graphs": {name: str(path) for name, path in artifact.graphs.items()},
-                "inputs": str(inputs),
-                "session": artifact.manifest.session.model_dump(mode="json"),
-            }
-        )
+    for number, subject in enumerate(subjects):
+        files = {graph: str(subject.file(graph)) for graph in graphs}
+        inputs = {graph: str(folder / f"{number}-{place}.npz") for place, graph in enumerate(graphs)}
+        for graph, file in inputs.items():
+            # Prefixed, as an input may be called what a parameter of numpy's is.
+            arrays = {f"input:{name}": array for name, array in subject.inputs[graph].items()}
+            np.savez(file, allow_pickle=False, **arrays)
+        models.append({"graphs": files, "inputs": inputs, "session": subject.session.model_dump(mode="json")})
     return {
         "kind": kind,
         "models": models,
-        "points": [{"graph": point.graph, "batch": point.batch, "threads": point.threads} for point in settings.points],
+        "points": [
+            {"graph": point.graph, "batch": point.batch, "threads": point.threads, "io_binding": point.io_binding}
+            for point in settings.points
+        ],
         "min_seconds": settings.min_seconds / settings.processes,
         "min_count": math.ceil(settings.min_count / settings.processes),
         "max_seconds": settings.max_seconds / settings.processes,
@@ -144,8 +192,8 @@ def _job(
     }
 
 
-def _in_fresh_process(job: Job, artifacts: Sequence[Artifact]) -> dict[str, npt.NDArray[np.int64]]:
-    names = ", ".join(str(path) for artifact in artifacts for path in artifact.graphs.values())
+def _in_fresh_process(job: Job, subjects: Sequence[Subject]) -> dict[str, npt.NDArray[np.int64]]:
+    names = ", ".join(str(path) for subject in subjects for path in subject.graphs.values())
     # -P: what lies in the working directory must not shadow numpy; the package may not be installed at all.
     package = str(Path(compresslab.measure.__path__[0]).parents[1])
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]

@@ -24,8 +24,8 @@ _METRICS = ("accuracy", "f1_macro")
 _PERCENTILES = ("p50", "p90", "p99")
 
 
-class Budget(Settings):
-    """Limits; None is no limit. Quality is read on validation, latency at one of the bench's points."""
+class Limits(Settings):
+    """What can be limited, of a pipeline's models and by the gate alike; None is no limit."""
 
     p50_ms: _Positive | None = None
     """Median latency at `point`, at most, in milliseconds."""
@@ -51,6 +51,11 @@ class Budget(Settings):
     """Of the teacher's quality, at least, by `benchmark/metric`: 0.99 is one per cent lost."""
     peak_rss_mb: _Positive | None = None
     """Peak memory of a process that serves the model, at most, in millions of bytes."""
+
+
+class Budget(Limits):
+    """Limits; None is no limit. Quality is read on validation, latency at one of the bench's points."""
+
     point: Annotated[int, Field(ge=0)] = 0
     """Which of `bench.points` the latency limits are for."""
 

@@ -1,4 +1,4 @@
-"""Which of the measured models are worth having, and which one is handed back. Pure functions."""
+"""Which models are worth having, and which one is handed back. Pure functions."""
 
 from __future__ import annotations
 
@@ -10,26 +10,42 @@ if TYPE_CHECKING:
 
     from compresslab.measure.budget import Status
 
+Interval = tuple[float, float]
+
 
 @dataclass(frozen=True)
 class FrontierPoint:
-    """What decides about one model: median latency at the deployment point, size, and quality on validation."""
+    """What decides about one model: median latency at the deployment point, size, and quality on validation.
+
+    `p50_interval` and `quality_interval` are what the figures are known to; None is exactly.
+    """
 
     id: str
     p50_ms: float
     bytes: int
     quality: float
     status: Status = "pass"
+    p50_interval: Interval | None = None
+    quality_interval: Interval | None = None
 
 
 def frontier(points: Sequence[FrontierPoint]) -> tuple[str, ...]:
     """The ids of the points that none dominates, fastest first.
 
-    A point dominates another when it is as fast, as small and as good, and better in one of them at least. Of equal
-    points all stay.
+    A point dominates another when it is as fast, as small and as good, and certainly better in one of them at least:
+    the intervals do not overlap. Of points that only noise sets apart all stay; `ties` names them.
     """
     kept = [point for point in points if not any(_dominates(other, point) for other in points)]
-    return tuple(point.id for point in sorted(kept, key=lambda point: (point.p50_ms, point.bytes, -point.quality)))
+    return tuple(point.id for point in sorted(kept, key=_fastest_first))
+
+
+def ties(points: Sequence[FrontierPoint]) -> tuple[tuple[str, str], ...]:
+    """Pairs on the frontier of which the first would dominate the second if its figures were exact.
+
+    Equal points are no tie: nothing sets them apart.
+    """
+    kept = sorted((point for point in points if point.id in frontier(points)), key=_fastest_first)
+    return tuple((one.id, other.id) for one in kept for other in kept if _seems_to_dominate(one, other))
 
 
 def select(points: Sequence[FrontierPoint], policy: Literal["smallest", "fastest", "most_accurate"]) -> str | None:
@@ -44,9 +60,32 @@ def select(points: Sequence[FrontierPoint], policy: Literal["smallest", "fastest
     return None
 
 
-def _dominates(one: FrontierPoint, other: FrontierPoint) -> bool:
+def _seems_to_dominate(one: FrontierPoint, other: FrontierPoint) -> bool:
     ours, theirs = (one.p50_ms, one.bytes, -one.quality), (other.p50_ms, other.bytes, -other.quality)
     return ours != theirs and all(mine <= its for mine, its in zip(ours, theirs, strict=True))
+
+
+def _dominates(one: FrontierPoint, other: FrontierPoint) -> bool:
+    if not _seems_to_dominate(one, other):
+        return False
+    certain = (
+        _high(one.p50_ms, one.p50_interval) < _low(other.p50_ms, other.p50_interval),
+        one.bytes < other.bytes,
+        _low(one.quality, one.quality_interval) > _high(other.quality, other.quality_interval),
+    )
+    return any(certain)
+
+
+def _low(value: float, interval: Interval | None) -> float:
+    return value if interval is None else interval[0]
+
+
+def _high(value: float, interval: Interval | None) -> float:
+    return value if interval is None else interval[1]
+
+
+def _fastest_first(point: FrontierPoint) -> tuple[float, ...]:
+    return point.p50_ms, point.bytes, -point.quality
 
 
 def _rank(point: FrontierPoint, policy: str) -> tuple[float, ...]:

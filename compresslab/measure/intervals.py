@@ -1,4 +1,4 @@
-"""95 % intervals: of quality over examples, of latency over processes and rounds.
+"""Intervals: of quality over examples, of latency over processes and rounds; 95 % unless another level is asked for.
 
 The bootstraps draw *counts* instead of copies: how often each distinct outcome, or each round of calls, is in the
 resample. It is the same distribution, and 10,000 examples cost what their few distinct outcomes cost. Seeds are fixed:
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-_LEVEL = 0.95
-_TAILS = ((1.0 - _LEVEL) / 2.0, (1.0 + _LEVEL) / 2.0)
+LEVEL = 0.95
+"""How often an interval should hold the truth, where nothing else is said."""
+
 _RESAMPLES = 4000
 # Latency quantiles of resamples are read off a histogram of this many equally full bins, linear inside a bin.
 _BINS = 4096
@@ -29,13 +30,15 @@ _BINS = 4096
 _CHUNK = 8_000_000
 
 
-def proportion(successes: int, n: int) -> Estimate:
+def proportion(successes: int, n: int, level: float = LEVEL) -> Estimate:
     """A share of `n` examples with its Wilson score interval."""
-    interval = stats.binomtest(successes, n).proportion_ci(_LEVEL, method="wilson")
+    interval = stats.binomtest(successes, n).proportion_ci(level, method="wilson")
     return Estimate(successes / n, float(interval.low), float(interval.high), n)
 
 
-def over_examples(value: float, statistic: Callable[[Floats], Floats], counts: Floats, n: int) -> Estimate:
+def over_examples(
+    value: float, statistic: Callable[[Floats], Floats], counts: Floats, n: int, level: float = LEVEL
+) -> Estimate:
     """Percentile bootstrap over examples that were sorted into cells of equal outcome.
 
     Args:
@@ -43,6 +46,7 @@ def over_examples(value: float, statistic: Callable[[Floats], Floats], counts: F
         statistic: From counts [resamples, cells] to values [resamples]; NaN where a resample has none.
         counts: Of each cell, [cells]; they may be smoothed, so that an outcome not seen yet is not held impossible.
         n: Examples in a resample.
+        level: Of the interval.
     """
     rng = np.random.default_rng(0)
     shares = counts / counts.sum()
@@ -51,48 +55,82 @@ def over_examples(value: float, statistic: Callable[[Floats], Floats], counts: F
         statistic(rng.multinomial(n, shares, size=min(rows, _RESAMPLES - start)).astype(np.float64))
         for start in range(0, _RESAMPLES, rows)
     ]
-    low, high = np.nanquantile(np.concatenate(parts), _TAILS)
+    low, high = np.nanquantile(np.concatenate(parts), _tails(level))
     return Estimate(value, min(float(low), value), max(float(high), value), n)
 
 
 def latency_quantile(processes: Sequence[Floats], share: float) -> Estimate:
-    """A quantile of all calls; `processes` are arrays [rounds, calls]."""
-    return _hierarchical([processes], share, lambda quantiles: quantiles[0])
+    """A quantile of all calls; `processes` are arrays [rounds, calls].
+
+    Bootstraps processes, and rounds within each. In simulation, with rounds that vary by 2 %, the interval holds the
+    truth in 95 % where processes are alike, and in 85 to 93 % where they vary by 1 to 3 %: quantiles of a handful of
+    clusters are lumpy. Compare models by `latency_ratio`, which is not.
+    """
+    rounds = [len(process) for process in processes]
+    value = float(np.quantile(_pooled(processes), share))
+    histogram = _Histogram(processes)
+    center = np.log(histogram.quantiles(np.ones((1, sum(rounds))), share))
+    resampled = np.log(histogram.quantiles(_round_weights(rounds), share)) - center
+    within = np.log(histogram.quantiles(_round_weights(rounds, resample_processes=False), share)) - center
+    low, high = value * np.exp(_spread(resampled, float(within.var()), rounds) * np.quantile(resampled, _tails(LEVEL)))
+    return Estimate(value, min(float(low), value), max(float(high), value))
 
 
 def latency_ratio(numerator: Sequence[Floats], denominator: Sequence[Floats], share: float = 0.5) -> Estimate:
-    """The ratio of a quantile of two models that shared processes and rounds; arrays are [rounds, calls]."""
-    return _hierarchical([numerator, denominator], share, lambda quantiles: quantiles[0] / quantiles[1])
+    """The ratio of a quantile of two models that shared processes and rounds; arrays are [rounds, calls].
 
-
-def _hierarchical(
-    models: Sequence[Sequence[Floats]], share: float, statistic: Callable[[Sequence[Floats]], Floats]
-) -> Estimate:
-    """Bootstraps processes, and rounds within each; all models share the draw, which keeps them paired.
-
-    A bootstrap of P groups has (P - 1) / P of the variance between them, so the resamples are spread about the value by
-    sqrt(P / (P - 1)), on the log scale (T. Hesterberg, "What teachers should know about the bootstrap", 2015). In
-    simulation, with rounds that vary by 2 %, the interval holds the truth in 93 % and more where processes vary by up
-    to 1 %; where they vary by 3 %, in 85 % with three processes, 90 % with five and 92 % with ten.
+    The geometric mean of the ratios of the processes. Bootstraps processes, and rounds within each; both models share
+    the draw, which keeps them paired. In simulation, with rounds that vary by 2 %, the interval holds the truth in 93 %
+    and more, with 3, 5 or 10 processes that vary by 0 to 3 %, at the median and at the 90th percentile.
     """
-    rounds = [len(process) for process in models[0]]
-    weights = _round_weights(rounds)
-    everything = np.ones((1, sum(rounds)))
-    value = statistic([np.array([np.quantile(_pooled(model), share)]) for model in models])
-    histograms = [_Histogram(model) for model in models]
-    center = np.log(statistic([histogram.quantiles(everything, share) for histogram in histograms]))
-    resampled = np.log(statistic([histogram.quantiles(weights, share) for histogram in histograms]))
-    groups = len(rounds)
-    spread = np.sqrt(groups / (groups - 1)) if groups > 1 else 1.0
-    low, high = value[0] * np.exp(spread * (np.quantile(resampled, _TAILS) - center[0]))
-    return Estimate(float(value[0]), min(float(low), float(value[0])), max(float(high), float(value[0])))
+    rng = np.random.default_rng(0)
+    rounds = [len(process) for process in numerator]
+    logs, resampled = [], []
+    for ours, theirs in zip(numerator, denominator, strict=True):
+        weights = np.concatenate([np.ones((1, len(ours))), _round_weights([len(ours)])])
+        one, other = (np.log(_Histogram([process]).quantiles(weights, share)) for process in (ours, theirs))
+        logs.append(float(np.log(np.quantile(ours, share) / np.quantile(theirs, share))))
+        resampled.append(logs[-1] + (one - other)[1:] - (one - other)[0])
+    groups, value = len(rounds), float(np.mean(logs))
+    draws = np.array(resampled)
+    chosen = rng.integers(0, groups, (_RESAMPLES, groups))
+    means = draws[chosen, np.arange(_RESAMPLES)[:, np.newaxis]].mean(axis=1) - value
+    within = float(draws.var(axis=1).mean()) / groups
+    low, high = np.exp(value + _spread(means, within, rounds) * np.quantile(means, _tails(LEVEL)))
+    middle = float(np.exp(value))
+    return Estimate(middle, min(float(low), middle), max(float(high), middle))
 
 
-def _round_weights(rounds: Sequence[int]) -> Floats:
+def _spread(resampled: Floats, within: float, rounds: Sequence[int]) -> float:
+    """By what to widen a bootstrap interval, as it rests on a handful of processes.
+
+    A bootstrap of P groups has (P - 1) / P of the variance between them, and knows that variance as badly as P values
+    tell it: so Student's t takes the normal's place (the expanded percentile interval of T. Hesterberg, "What teachers
+    should know about the bootstrap", 2015). Its degrees of freedom are Satterthwaite's (1946), for the variance between
+    processes and that of rounds `within` them.
+    """
+    groups, drawn = len(rounds), float(resampled.var())
+    if groups == 1 or drawn == 0.0:
+        return 1.0
+    # How processes differ has the noise of their rounds in it already, which a bootstrap of both counts twice.
+    observed = (drawn - within) * groups / (groups - 1)
+    variance, between = max(observed, within), max(observed - within, 0.0)
+    freedom = variance**2 / (between**2 / (groups - 1) + within**2 / max(sum(rounds) - groups, 1))
+    tail = _tails(LEVEL)[1]
+    return float(np.sqrt(variance / drawn) * stats.t.ppf(tail, freedom) / stats.norm.ppf(tail))
+
+
+def _tails(level: float) -> tuple[float, float]:
+    return (1.0 - level) / 2.0, (1.0 + level) / 2.0
+
+
+def _round_weights(rounds: Sequence[int], *, resample_processes: bool = True) -> Floats:
     """How often each round is in each resample: [resamples, rounds of all processes]."""
     rng = np.random.default_rng(0)
     groups = len(rounds)
-    drawn = rng.multinomial(groups, [1.0 / groups] * groups, size=_RESAMPLES)
+    drawn = np.ones((_RESAMPLES, groups), np.int64)
+    if resample_processes:
+        drawn = rng.multinomial(groups, [1.0 / groups] * groups, size=_RESAMPLES)
     parts = [
         rng.multinomial(times * count, [1.0 / count] * count) for times, count in zip(drawn.T, rounds, strict=True)
     ]

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 _SAMPLES_BEYOND = 10
 
 
-def percentile(samples: LatencySamples, percent: int) -> Estimate | None:
+def percentile(samples: LatencySamples, percent: float) -> Estimate | None:
     """A percentile in milliseconds with its interval; None without ten samples beyond it."""
-    if samples.count * (100 - percent) < 100 * _SAMPLES_BEYOND:
+    if samples.count * round(100 - percent, 6) < 100 * _SAMPLES_BEYOND:
         return None
     return latency_quantile(samples.milliseconds, percent / 100)
 
@@ -32,7 +32,7 @@ def summarise(samples: LatencySamples, point: BenchPoint, session: SessionOption
         batch=point.batch,
         threads=point.threads,
         inputs=point.inputs,
-        session=session.label,
+        session=f"{session.label} io_binding=True" if point.io_binding else session.label,
         provider=session.provider,
         p50=p50.value,
         p90=p90.value if p90 else None,

@@ -6,6 +6,13 @@ import math
 import os
 import platform
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Version 1 of cgroups says "none" by the largest number of pages.
+_NO_LIMIT = 1 << 60
 
 # Those that decide which of ONNX Runtime's kernels run; the first names are x86's, the others Arm's.
 _ISA = (
@@ -17,7 +24,9 @@ _ISA = (
 def fingerprint() -> dict[str, object]:
     """The machine as plain data: two measurements compare only where it is equal.
 
-    `cores` are those this process may use; `cpu_limit` is a container's share in cores, None without one.
+    `cores` are those this process may use; `cpu_limit` is a container's share in cores, None without one;
+    `memory_limit_mb` its memory in millions of bytes; `governor` is Linux's policy for the clock, None where it has
+    none, as in most virtual machines.
     """
     # The command line reads settings without loading ONNX Runtime.
     import onnxruntime
@@ -28,10 +37,23 @@ def fingerprint() -> dict[str, object]:
         "isa": isa,
         "cores": _allowed_cores(),
         "cpu_limit": _cpu_limit(Path("/sys/fs/cgroup")),
+        "memory_limit_mb": _memory_limit_mb(Path("/sys/fs/cgroup")),
+        "governor": _governor(Path("/sys/devices/system/cpu")),
         "platform": f"{platform.system()}-{platform.machine()}",
         "python": platform.python_version(),
         "onnxruntime": onnxruntime.__version__,
     }
+
+
+def conditions() -> dict[str, object]:
+    """What changes from moment to moment: `load`, the processes that wanted a core over the last minute."""
+    return {"load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None}
+
+
+def differences(this: Mapping[str, object], other: Mapping[str, object]) -> list[str]:
+    """What makes two fingerprints differ, as `cores: 2 against 8`; what only one of them knows does not count."""
+    common = [key for key in this if key in other]
+    return [f"{key}: {this[key]} against {other[key]}" for key in common if this[key] != other[key]]
 
 
 def usable_cores() -> int:
@@ -66,6 +88,17 @@ def _cpu_limit(cgroup: Path) -> float | None:
     if not quota.isdigit() or not period.isdigit() or int(period) == 0:
         return None
     return int(quota) / int(period)
+
+
+def _memory_limit_mb(cgroup: Path) -> float | None:
+    """A container's memory limit (cgroup version 2, then 1), unless it is more than any machine has."""
+    found = _read(cgroup / "memory.max").strip() or _read(cgroup / "memory/memory.limit_in_bytes").strip()
+    return int(found) / 1e6 if found.isdigit() and int(found) < _NO_LIMIT else None
+
+
+def _governor(cpus: Path) -> str | None:
+    found = {_read(path).strip() for path in sorted(cpus.glob("cpu[0-9]*/cpufreq/scaling_governor"))} - {""}
+    return ", ".join(sorted(found)) or None
 
 
 def _read(path: Path) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import stats
 
-from compresslab.measure.intervals import Floats, over_examples, proportion
+from compresslab.measure.intervals import LEVEL, Floats, over_examples, proportion
 from compresslab.measure.metrics import Ints, Metric, Outputs, check_targets
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ _PSEUDO_COUNT = 0.5
 _BINARY_PAIRS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.int64)
 
 
-def quality(metric: Metric, outputs: Outputs, targets: Ints) -> Estimate:
-    """The metric of outputs [n, classes] against targets [n], with its interval.
+def quality(metric: Metric, outputs: Outputs, targets: Ints, level: float = LEVEL) -> Estimate:
+    """The metric of outputs [n, classes] against targets [n], with its interval of that level.
 
     Raises:
         DataError: A target has no output.
@@ -29,16 +30,30 @@ def quality(metric: Metric, outputs: Outputs, targets: Ints) -> Estimate:
     check_targets(outputs, targets)
     outcomes = metric.outcomes(outputs, targets)
     if metric.mean_of_binary:
-        return proportion(int(outcomes.sum()), len(outcomes))
+        return proportion(int(outcomes.sum()), len(outcomes), level)
     cells, counts = np.unique(outcomes, axis=0, return_counts=True)
     value = metric.value(outputs, targets)
-    return over_examples(value, lambda draws: metric.of_counts(cells, draws), counts.astype(np.float64), len(targets))
+    shares = counts.astype(np.float64)
+    return over_examples(value, lambda draws: metric.of_counts(cells, draws), shares, len(targets), level)
 
 
-def quality_delta(metric: Metric, this: Outputs, other: Outputs, targets: Ints) -> Estimate:
+def quality_delta(metric: Metric, this: Outputs, other: Outputs, targets: Ints, level: float = LEVEL) -> Estimate:
     """The metric of `this` minus that of `other`, paired: both saw the same examples."""
     value = metric.value(this, targets) - metric.value(other, targets)
-    return _paired(metric, this, other, targets, value, np.subtract)
+    return _paired(metric, this, other, targets, value, np.subtract, level)
+
+
+def mcnemar(this: Outputs, other: Outputs, targets: Ints) -> tuple[int, int, float]:
+    """McNemar's exact test of whether two models are right equally often on the same examples.
+
+    Returns:
+        How many only `this` has right, how many only `other`, and the two-sided p-value.
+    """
+    ours, theirs = this.argmax(axis=1) == targets, other.argmax(axis=1) == targets
+    only_this, only_other = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+    if only_this + only_other == 0:
+        return 0, 0, 1.0
+    return only_this, only_other, float(stats.binomtest(only_this, only_this + only_other).pvalue)
 
 
 def quality_ratio(metric: Metric, this: Outputs, other: Outputs, targets: Ints) -> Estimate | None:
@@ -65,6 +80,7 @@ def _paired(
     targets: Ints,
     value: float,
     compare: Callable[[Floats, Floats], Floats],
+    level: float = LEVEL,
 ) -> Estimate:
     check_targets(this, targets)
     check_targets(other, targets)
@@ -81,4 +97,4 @@ def _paired(
     def statistic(draws: Floats) -> Floats:
         return compare(metric.of_counts(cells[:, :width], draws), metric.of_counts(cells[:, width:], draws))
 
-    return over_examples(value, statistic, counts, len(targets))
+    return over_examples(value, statistic, counts, len(targets), level)

@@ -60,6 +60,11 @@ def open_graph(
     Raises:
         ArtifactError: The file is missing, broken, or has operators that this ONNX Runtime cannot run.
     """
+    if provider not in onnxruntime.get_available_providers():
+        raise ArtifactError(
+            f"{path}: this ONNX Runtime has no {provider}, but {', '.join(onnxruntime.get_available_providers())}; "
+            "install the onnxruntime package that has it, or choose another"
+        )
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERROR
@@ -76,5 +81,6 @@ def open_graph(
         )
     except RUNTIME_ERRORS as error:
         raise ArtifactError(
-            f"{path}: ONNX Runtime {onnxruntime.__version__} cannot open it ({error}); export the model again"
+            f"{path}: ONNX Runtime {onnxruntime.__version__} cannot open it ({str(error).strip()}); "
+            "export the model again"
         ) from error

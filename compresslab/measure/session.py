@@ -23,8 +23,8 @@ class SessionOptions(Settings):
     """Whether idle threads spin. Off: a spinning pool takes the core from the model measured beside it."""
     disabled_optimizers: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Names of graph transformers to leave out, such as `SkipLayerNormFusion`."""
-    provider: Literal["CPUExecutionProvider"] = "CPUExecutionProvider"
-    """The execution provider."""
+    provider: Annotated[str, Field(pattern=r"^[A-Za-z0-9]+ExecutionProvider$")] = "CPUExecutionProvider"
+    """The execution provider; one that this ONNX Runtime does not have is refused, not replaced."""
 
     @property
     def label(self) -> str:

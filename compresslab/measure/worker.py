@@ -12,17 +12,20 @@ import resource
 import statistics
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter, perf_counter_ns
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
-import numpy.typing as npt
 
 from compresslab.measure.runtime import open_graph
+from compresslab.measure.steady import steady_from
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+    from onnxruntime import InferenceSession, IOBinding
 
 # A visit is the calls of one model between two others: long enough to drown the caches' change of hands, short enough
 # that a disturbance meets all the models.
@@ -32,17 +35,20 @@ _SLOW_CALL_NS = 10_000_000
 _MOST_CALLS_A_VISIT = 1000
 # With fewer there is nothing to draw resamples from.
 _MIN_ROUNDS = 4
-_WINDOW_NS = 10_000_000
-_STEADY_WINDOWS = 3
+# Warm-up is watched through the medians of windows of so much time, and ends with so many that get no faster.
+_WINDOW_NS = 3_000_000
+_STEADY_WINDOWS = 12
 _MEMORY_CALLS = 50
+# Stands before the names of inputs in a job's files.
+_INPUT = "input:"
 _MEMORY_SECONDS = 2.0
 
 
 class ModelJob(TypedDict):
-    """One model: the file of each graph, the inputs (.npy, float32 [n, ...]) and `SessionOptions` as plain data."""
+    """One model: each graph's file and inputs (.npz, an array [n, ...] a name), `SessionOptions` as plain data."""
 
     graphs: dict[str, str]
-    inputs: str
+    inputs: dict[str, str]
     session: dict[str, Any]
 
 
@@ -52,6 +58,7 @@ class PointJob(TypedDict):
     graph: str
     batch: int
     threads: int
+    io_binding: bool
 
 
 class Job(TypedDict):
@@ -69,20 +76,19 @@ class Job(TypedDict):
 
 @dataclass(frozen=True)
 class _Callable:
-    """A session, its output names, and an endless round of batches."""
+    """A session's call, and an endless round of what it is called with."""
 
-    run: Any
-    outputs: list[str]
-    feeds: Iterator[dict[str, npt.NDArray[np.float32]]]
+    call: Callable[[Any], object]
+    feeds: Iterator[Any]
 
     def time(self, calls: int) -> list[int]:
         """Nanoseconds of each of so many calls."""
-        run, outputs, feeds, clock = self.run, self.outputs, self.feeds, perf_counter_ns
+        call, feeds, clock = self.call, self.feeds, perf_counter_ns
         times = [0] * calls
         for index in range(calls):
             feed = next(feeds)
             start = clock()
-            run(outputs, feed)
+            call(feed)
             times[index] = clock() - start
         return times
 
@@ -133,41 +139,76 @@ def _interleave(models: Sequence[_Callable], calls: Sequence[int], job: Job) -> 
 
 
 def _warm_up(model: _Callable, seconds: float) -> int:
-    """Calls until some windows in a row are no faster than the one before them; returns the calls of a visit."""
+    """Calls until no change-point shows the model getting faster; returns the calls of a visit."""
     deadline = perf_counter() + seconds
-    reference = typical = model.time(1)[0]
+    medians = [model.time(1)[0]]
     steady = 0
-    while steady < _STEADY_WINDOWS and perf_counter() < deadline:
-        window = max(3, min(500, _WINDOW_NS // max(typical, 1)))
-        typical = int(statistics.median(model.time(window)))
-        # The reference stays while the model is steady, so that a slow improvement adds up until it is seen.
-        if typical < 0.98 * reference:
-            reference, steady = typical, 0
-        else:
-            steady += 1
+    while len(medians) - steady < _STEADY_WINDOWS and perf_counter() < deadline:
+        typical = max(medians[-1], 1)
+        window = 1 if typical > _SLOW_CALL_NS else max(3, min(500, _WINDOW_NS // typical))
+        medians.append(int(statistics.median(model.time(window))))
+        steady += steady_from(medians[steady:])
+    typical = int(statistics.median(medians[steady:]))
     if typical > _SLOW_CALL_NS:
         return 1
     return max(2, min(_MOST_CALLS_A_VISIT, _VISIT_NS // max(typical, 1)))
 
 
 def _memory(job: Job) -> dict[str, Any]:
-    """`peak_rss_bytes` of a process that serves this one model."""
-    model = _open(job["models"][0], job["points"][0])
+    """`peak_rss_bytes` of a process that serves this one model, and how long it took to be ready.
+
+    `load_ns` is opening the session, the file being in the system's cache; `first_ns` the first call after it.
+    """
+    begun = perf_counter_ns()
+    session = _session(job["models"][0], job["points"][0])
+    loaded = perf_counter_ns()
+    model = _callable(session, job["models"][0], job["points"][0])
+    first = model.time(1)[0]
     deadline = perf_counter() + _MEMORY_SECONDS
     for call in range(_MEMORY_CALLS):
         model.time(1)
         if call >= 2 and perf_counter() > deadline:
             break
-    return {"peak_rss_bytes": np.array(_peak_rss_bytes(), np.int64)}
+    figures = {"peak_rss_bytes": _peak_rss_bytes(), "load_ns": loaded - begun, "first_ns": first}
+    return {name: np.array(value, np.int64) for name, value in figures.items()}
 
 
 def _open(model: ModelJob, point: PointJob) -> _Callable:
-    session = open_graph(Path(model["graphs"][point["graph"]]), threads=point["threads"], **model["session"])
-    name = session.get_inputs()[0].name
-    examples, batch = np.load(model["inputs"], mmap_mode="r", allow_pickle=False), point["batch"]
-    batches = [np.array(examples[start : start + batch]) for start in range(0, len(examples) - batch + 1, batch)]
-    feeds = itertools.cycle([{name: images} for images in batches])
-    return _Callable(session.run, [output.name for output in session.get_outputs()], feeds)
+    return _callable(_session(model, point), model, point)
+
+
+def _session(model: ModelJob, point: PointJob) -> InferenceSession:
+    return open_graph(Path(model["graphs"][point["graph"]]), threads=point["threads"], **model["session"])
+
+
+def _callable(session: InferenceSession, model: ModelJob, point: PointJob) -> _Callable:
+    feeds = _feeds(model["inputs"][point["graph"]], point["batch"])
+    outputs = [output.name for output in session.get_outputs()]
+    if not point["io_binding"]:
+        return _Callable(partial(session.run, outputs), itertools.cycle(feeds))
+    bindings = [_bound(session, feed, outputs) for feed in feeds]
+    return _Callable(session.run_with_iobinding, itertools.cycle(bindings))
+
+
+def _feeds(file: str, batch: int) -> list[dict[str, Any]]:
+    """Whole batches, one after the other; what has no axis to cut is the same in each."""
+    with np.load(file, allow_pickle=False) as loaded:
+        arrays = {name.removeprefix(_INPUT): array for name, array in loaded.items()}
+    rows = min((len(array) for array in arrays.values() if array.ndim), default=batch)
+    return [
+        {name: np.array(array[start : start + batch]) if array.ndim else array for name, array in arrays.items()}
+        for start in range(0, rows - batch + 1, batch)
+    ]
+
+
+def _bound(session: InferenceSession, feed: dict[str, Any], outputs: Sequence[str]) -> IOBinding:
+    """Inputs and outputs tied to the session beforehand, so that a call copies and allocates nothing of them."""
+    binding = session.io_binding()
+    for name, array in feed.items():
+        binding.bind_cpu_input(name, array)
+    for name in outputs:
+        binding.bind_output(name)
+    return binding
 
 
 def _peak_rss_bytes() -> int:

@@ -14,7 +14,10 @@ from compresslab.digest import digest_file
 from compresslab.errors import ArtifactError, BenchmarkFailed, DataError
 from compresslab.measure import bench
 from compresslab.measure.artifact import GraphInfo, load_artifact, write_manifest
-from compresslab.measure.bench import BenchPoint, BenchSettings, interleaved, peak_rss_mb
+from compresslab.measure.bench import BenchPoint, BenchSettings, interleaved, peak_rss_mb, serving
+from compresslab.measure.latency import summarise
+from compresslab.measure.session import SessionOptions, open_session
+from compresslab.measure.subject import subject_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,14 +72,15 @@ def test_time_and_count_are_shared_out_over_the_processes(
     make_artifact: MakeArtifact, right: np.ndarray, tmp_path: Path
 ) -> None:
     settings = BenchSettings(min_seconds=0.6, min_count=100, max_seconds=9.0, processes=3)
-    job = bench._job("latency", [make_artifact("one", right)], EXAMPLES, settings, tmp_path)
+    subject = subject_of(make_artifact("one", right), EXAMPLES, settings.largest_batch)
+    job = bench._job("latency", [subject], settings, tmp_path)
     assert (job["min_seconds"], job["min_count"], job["max_seconds"]) == pytest.approx((0.2, 34, 3.0))
 
 
 def test_inputs_are_the_preprocessed_examples(make_artifact: MakeArtifact, right: np.ndarray, tmp_path: Path) -> None:
     artifact = make_artifact("one", right)
-    job = bench._job("latency", [artifact], EXAMPLES, QUICK, tmp_path)
-    inputs = np.load(job["models"][0]["inputs"], allow_pickle=False)
+    job = bench._job("latency", [subject_of(artifact, EXAMPLES, 8)], QUICK, tmp_path)
+    inputs = np.load(job["models"][0]["inputs"]["model"], allow_pickle=False)["input:x"]
     np.testing.assert_array_equal(inputs[:5], artifact.manifest.preprocessing.normalize(EXAMPLES))
     assert len(inputs) >= 32
 
@@ -174,3 +178,25 @@ def test_settings_come_from_plain_data_and_go_back() -> None:
 def test_settings_that_make_no_sense_are_refused(plain: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         BenchSettings.model_validate(plain)
+
+
+def test_a_serving_process_tells_how_long_it_took_to_be_ready(make_artifact: MakeArtifact, right: np.ndarray) -> None:
+    found = serving(subject_of(make_artifact("one", right), EXAMPLES, 1), QUICK)
+    assert min(found.load_ms, found.first_ms, found.peak_rss_mb) > 0.0
+    assert found.first_ms < 1000.0
+
+
+def test_io_binding_is_measured_and_named(make_artifact: MakeArtifact, right: np.ndarray) -> None:
+    point = BenchPoint(io_binding=True)
+    settings = QUICK.model_copy(update={"points": (point,)})
+    artifact = make_artifact("one", right)
+    ((samples,),) = interleaved([artifact], EXAMPLES, settings)
+    assert summarise(samples, point, artifact.manifest.session).session == "default io_binding=True"
+
+
+def test_a_provider_that_is_not_there_is_refused_not_replaced(make_artifact: MakeArtifact, right: np.ndarray) -> None:
+    """ONNX Runtime would only warn, and run on the CPU."""
+    session = SessionOptions(provider="ImaginaryExecutionProvider")
+    artifact = make_artifact("one", right, session=session)
+    with pytest.raises(ArtifactError, match=r"has no ImaginaryExecutionProvider, but .*CPUExecutionProvider; install"):
+        open_session(artifact.graphs["model"], session, 1)

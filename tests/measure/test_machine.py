@@ -68,3 +68,31 @@ def test_no_more_threads_than_can_run(limit: float | None, cores: int, monkeypat
     monkeypatch.setattr(machine, "_allowed_cores", lambda: 4)
     monkeypatch.setattr(machine, "_cpu_limit", lambda _: limit)
     assert machine.usable_cores() == cores
+
+
+def test_memory_limits_and_the_governor_are_read(tmp_path: Path) -> None:
+    assert machine._memory_limit_mb(tmp_path) is None
+    assert machine._governor(tmp_path) is None
+    (tmp_path / "memory.max").write_text("2000000000\n")
+    assert machine._memory_limit_mb(tmp_path) == 2000.0
+    (tmp_path / "memory.max").write_text("max\n")
+    assert machine._memory_limit_mb(tmp_path) is None
+    (tmp_path / "memory.max").write_text("9223372036854771712\n")
+    assert machine._memory_limit_mb(tmp_path) is None
+    for core, governor in enumerate(("powersave", "performance", "powersave")):
+        folder = tmp_path / f"cpu{core}" / "cpufreq"
+        folder.mkdir(parents=True)
+        (folder / "scaling_governor").write_text(f"{governor}\n")
+    assert machine._governor(tmp_path) == "performance, powersave"
+
+
+def test_what_changes_from_moment_to_moment_is_not_in_the_fingerprint() -> None:
+    """It is part of cache keys: with the load in it nothing would ever be found again."""
+    assert not set(machine.conditions()) & set(machine.fingerprint())
+    assert set(machine.conditions()) == {"load"}
+
+
+def test_differences_are_told_by_name() -> None:
+    this = {"cpu": "A", "cores": 2, "governor": None}
+    assert machine.differences(this, {"cpu": "A", "cores": 8, "onnxruntime": "1.0"}) == ["cores: 2 against 8"]
+    assert machine.differences(this, this) == []

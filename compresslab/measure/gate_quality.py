@@ -1,0 +1,116 @@
+"""The gate's limits on quality: on data given to it, or as the run recorded it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from compresslab.errors import ConfigError, Problem, did_you_mean
+from compresslab.measure.checked import Check
+from compresslab.measure.gate_latency import ERROR
+from compresslab.measure.measurement import Estimate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from compresslab.measure.artifact import Artifact
+    from compresslab.measure.budget import Status
+    from compresslab.measure.evaluate import EvalSplit
+    from compresslab.measure.gate_budget import GateBudget
+    from compresslab.measure.measurement import Measurement
+
+METRICS: Final = ("accuracy", "f1_macro")
+_VALIDATION: Final = "validation"
+_SHOWN: Final = 0.95
+
+
+def quality_keys(budget: GateBudget) -> tuple[str, ...]:
+    """The budget's limits on quality."""
+    keys = [key for metric in METRICS for key in (metric, f"{metric}_drop") if getattr(budget, key) is not None]
+    return (*keys, *(f"retention.{name}" for name in budget.retention))
+
+
+def measured_quality(
+    budget: GateBudget, artifact: Artifact, baseline: Artifact | None, split: EvalSplit, together: int
+) -> list[Check]:
+    """Evaluates both models on the same examples, each with its own preprocessing.
+
+    A drop is judged for non-inferiority: it passes where the interval of the paired difference lies within the limit.
+    Wrong verdicts are as rare as with latency.
+
+    Args:
+        budget: The limits; those without a value are left out. `retention` is not for data of one's own.
+        artifact: The model.
+        baseline: What drops are from; needed if there are any.
+        split: The examples.
+        together: How many limits of the gate are uncertain, here and elsewhere.
+    """
+    # scikit-learn takes a second to load, which a gate on latency alone need not wait for.
+    from compresslab.measure.evaluate import predict
+    from compresslab.measure.metrics import METRICS as KNOWN
+    from compresslab.measure.quality import mcnemar, quality, quality_delta
+
+    outputs = predict(artifact, split.inputs)
+    reference = None if baseline is None else predict(baseline, split.inputs)
+    checks = []
+    for name in METRICS:
+        at_least, drop = getattr(budget, name), getattr(budget, f"{name}_drop")
+        if at_least is not None:
+            value = partial(quality, KNOWN[name], outputs, split.targets)
+            checks.append(_check(name, at_least, together, value))
+        if drop is not None and reference is not None:
+            # From the baseline's side a drop is a gain.
+            fall = partial(quality_delta, KNOWN[name], reference, outputs, split.targets)
+            won, lost, chance = mcnemar(outputs, reference, split.targets)
+            why = f"{lost} examples lost, {won} won of {len(split.targets)}; McNemar p = {chance:.2g}"
+            checks.append(_check(f"{name}_drop", drop, together, fall, why))
+    return checks
+
+
+def recorded_quality(budget: GateBudget, measurement: Measurement) -> list[Check]:
+    """As the run measured it on validation, by its 95 % intervals: the model is the same bytes, so this is not old.
+
+    Raises:
+        ConfigError: The budget limits something that the run did not measure.
+    """
+    qualities = {name.rpartition("/")[2]: value for name, value in measurement.quality[_VALIDATION].items()}
+    delta = measurement.validation_delta or Estimate(0.0, 0.0, 0.0)
+    drop = Estimate(-delta.value, -delta.high, -delta.low, delta.n)
+    checks = []
+    for key in quality_keys(budget):
+        metric, name = key.removesuffix("_drop"), key.removeprefix("retention.")
+        if name != key:
+            if name not in measurement.validation_retention:
+                raise _unmeasured(key, name, list(measurement.validation_retention))
+            checks.append(_recorded(key, budget.retention[name], measurement.validation_retention[name]))
+        elif metric not in qualities:
+            raise _unmeasured(key, metric, list(qualities))
+        else:
+            checks.append(_recorded(key, getattr(budget, key), drop if key != metric else qualities[metric]))
+    return checks
+
+
+def _unmeasured(key: str, name: str, known: list[str]) -> ConfigError:
+    listed = ", ".join(f"`{one}`" for one in known) or "nothing"
+    message = f"the run measured {listed}{did_you_mean(name, known)}; give --data to measure it"
+    return ConfigError([Problem("budget", None, key, message)])
+
+
+def _recorded(key: str, limit: float, found: Estimate) -> Check:
+    return _check(key, limit, 1, lambda _: found, "as the run measured it")
+
+
+def _check(key: str, limit: float, together: int, estimate: Callable[[float], Estimate], why: str = "") -> Check:
+    at_most = key.endswith("_drop")
+    passing, failing = estimate(1.0 - 2.0 * ERROR), estimate(1.0 - 2.0 * ERROR / together)
+    if at_most:
+        within, beyond = passing.high <= limit, failing.low > limit
+    else:
+        within, beyond = passing.low >= limit, failing.high < limit
+    status: Status = "pass" if within else "fail" if beyond else "inconclusive"
+    if status == "inconclusive":
+        why = "; ".join(filter(None, [why, "more examples are needed to tell"]))
+    shown = estimate(_SHOWN)
+    if at_most:
+        return Check(key, "at most", limit, "points", status, shown, why)
+    return Check(key, "at least", limit, "share", status, shown, why)

@@ -33,3 +33,18 @@ class Silent:
     def note(self, message: str) -> None:
         """Keeps the message in `notes`."""
         self.notes.append(message)
+
+
+class Noting:
+    """Passes progress on and keeps the notes for the report."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.notes: list[str] = []
+        self.start = progress.start
+        self.advance = progress.advance
+
+    def note(self, message: str) -> None:
+        """Keeps the message and passes it on."""
+        self.notes.append(message)
+        self._progress.note(message)

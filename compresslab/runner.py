@@ -6,7 +6,6 @@ is in the store, so the same call after a crash goes on where it stopped.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -25,16 +24,14 @@ from compresslab.errors import BadInput, CompresslabError, ConfigError, Problem,
 from compresslab.export import export
 from compresslab.measure.artifact import Artifact, load_artifact
 from compresslab.measure.budget import check, unmeasured
-from compresslab.measure.evaluate import EvalSplit
 from compresslab.measure.frontier import FrontierPoint, frontier, select
-from compresslab.measure.machine import fingerprint
 from compresslab.measure.measurement import Measurement
-from compresslab.measure.measurement_io import from_json, to_json
-from compresslab.measure.measuring import Measurer
+from compresslab.measure.measurement_io import to_json
+from compresslab.measured import REPORTED, Measurements
 from compresslab.models import architecture
 from compresslab.models.check import require_fit
 from compresslab.nodes import Made, Node, Nodes
-from compresslab.progress import Progress, Silent
+from compresslab.progress import Noting, Progress, Silent
 from compresslab.report import Point, Report, load_results, write_report
 from compresslab.run_directory import RunDirectory
 from compresslab.stage import Assessment, Context, Stage
@@ -47,7 +44,6 @@ if TYPE_CHECKING:
     from compresslab.tasks import Task
 
 _PARITY_SAMPLES = 512
-_REPORTED = ("validation", "test")
 _LIBRARIES = ("torch", "torch-pruning", "accelerate", "numpy", "onnx", "onnxscript", "onnxruntime", "safetensors")
 
 
@@ -102,21 +98,16 @@ class _Run:
         self.pipeline = pipeline
         self.directory = RunDirectory(Path(out) if out is not None else Path("runs") / pipeline.name)
         self.display = progress
-        self.progress = _Noting(progress)
+        self.progress = Noting(progress)
         place = Path(store) if store is not None else self.directory.path.parent / ".store"
         self.store = Store(place, self.progress.note)
-        self.fresh = fresh
         self.device = _device(pipeline.device)
         self.task = pipeline.task.load(self.store.root / "data")
         self.progress.notes.extend(self.task.notes)
         _require_measured(pipeline, self.task)
         self.trusted = _trusted(pipeline)
         self.nodes = Nodes(self.store, self._export, fresh)
-        self.machine = fingerprint()
-        self.measurer = Measurer(
-            [EvalSplit(name, *self._labelled(name)) for name in _REPORTED],
-            self.task.name, self.task.metric, pipeline.bench,
-        )  # fmt: skip
+        self.measurements = Measurements(self.store, self.task, pipeline.bench, fresh)
         self.baseline_model = self._build(pipeline.model)
         require_fit(self.baseline_model, self.task.batch("validation", np.arange(2), None), len(self.task.labels))
         self.baseline_step = Step(
@@ -124,7 +115,6 @@ class _Run:
         )
         self.baseline: Node | None = None
         self.trained: Node | None = None
-        self._measured: set[str] = set()
 
     # -- the run -----------------------------------------------------------------------------------------------------
 
@@ -148,7 +138,7 @@ class _Run:
             selected=selected,
             select=self.pipeline.select,
             budget=budget,
-            machine=self.machine,
+            machine=self.measurements.machine,
             notes=tuple(dict.fromkeys(self.progress.notes)),
         )
         self.directory.keep_only({point.id for point in points})
@@ -220,7 +210,7 @@ class _Run:
         key = self._key(stage, parent.digest, teacher)
 
         def make(scratch: Path) -> Made:
-            progress = _Noting(self.display)
+            progress = Noting(self.display)
             context = Context(
                 task=self.task,
                 teacher=self._teacher(),
@@ -326,45 +316,18 @@ class _Run:
             parts["assessed"] = {
                 "budget": None if budget is None else budget.model_dump(mode="json"),
                 "bench": self.pipeline.bench.model_dump(mode="json"),
-                "machine": self.machine,
+                "machine": self.measurements.machine,
             }
         return digest_of(parts)
 
     # -- measuring ---------------------------------------------------------------------------------------------------
 
-    def _labelled(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        found = self.task.splits[split]
-        if found.targets is None:
-            raise BadInput(f"the `{split}` split has no labels, so no quality can be measured on it")
-        return found.inputs, found.targets
-
     def _measure(
-        self, artifact: Artifact, parent: Artifact | None, splits: tuple[str, ...] = _REPORTED
+        self, artifact: Artifact, parent: Artifact | None, splits: tuple[str, ...] = REPORTED
     ) -> tuple[Measurement, bool]:
-        """The measurement of an artifact against its parent and the baseline, and whether the store had it."""
+        """The measurement against the parent and the baseline, and whether the store had it."""
         baseline = self.baseline.artifact() if self.baseline is not None and parent is not None else None
-        teacher = self._teacher_artifact()
-        against = (artifact, parent, baseline, teacher)
-        key = digest_of(
-            {
-                "artifacts": [None if one is None else one.digest for one in against],
-                "bench": self.pipeline.bench.model_dump(mode="json"),
-                "splits": {name: self.task.splits[name].digest for name in splits},
-                "metric": self.task.metric,
-                "machine": self.machine,
-                "code": code_digest("compresslab.measure.measuring", "compresslab.measure.worker"),
-            }
-        )
-        if self.fresh and key not in self._measured:
-            self.store.discard("measurement", key)
-        found = self.store.find("measurement", key)
-        if found is not None:
-            return from_json(json.loads((found / "measurement.json").read_text(encoding="utf-8"))), True
-        measurement = self.measurer.measure(artifact, parent, baseline, teacher, splits)
-        with self.store.writing("measurement", key) as folder:
-            (folder / "measurement.json").write_text(json.dumps(to_json(measurement)), encoding="utf-8")
-        self._measured.add(key)
-        return measurement, False
+        return self.measurements.obtain(artifact, parent, baseline, self._teacher_artifact(), splits)
 
     def _assess(self, candidate: Candidate, scratch: Path, parent: Node) -> Assessment:
         folder = scratch / f"assess-{candidate.digest[:16]}"
@@ -416,7 +379,7 @@ class _Run:
             "pipeline": dump_pipeline(self.pipeline),
             "data": self.task.digest,
             "surroundings": self._surroundings(),
-            "machine": dict(self.machine),
+            "machine": dict(self.measurements.machine),
             "points": [
                 {
                     "id": point.id,
@@ -427,20 +390,6 @@ class _Run:
                 for point in points
             ],
         }
-
-
-class _Noting:
-    """Passes progress on and keeps the notes for the report."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self.notes: list[str] = []
-        self.start = progress.start
-        self.advance = progress.advance
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
-        self._progress.note(message)
 
 
 def _trusted(pipeline: Pipeline) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from compresslab import (
     Residual,
     TaskSpec,
     Train,
-)  # fmt: skip
+)
 from compresslab.pipeline import broken_rules
 
 TASK = TaskSpec(image_classification=ImageClassification(npz="images.npz"))
@@ -55,37 +55,58 @@ def test_orders_that_work(stages, model, more):
     ("stages", "model", "more", "path", "reason"),
     [
         (
-            (QUANTIZE, TRAIN), TRAINED, {}, "stages[1].train",
+            (QUANTIZE, TRAIN),
+            TRAINED,
+            {},
+            "stages[1].train",
             "nothing may follow `quantize`: float training would undo the integer weights; move `quantize` to the end",
         ),
         (
-            (QUANTIZE, QUANTIZE), TRAINED, {}, "stages[1].quantize",
+            (QUANTIZE, QUANTIZE),
+            TRAINED,
+            {},
+            "stages[1].quantize",
             "nothing may follow `quantize`: it is int8 already; move `quantize` to the end",
         ),
         (
-            (PRUNE, STUDENT), TRAINED, {}, "stages[1].distill",
+            (PRUNE, STUDENT),
+            TRAINED,
+            {},
+            "stages[1].distill",
             "`student` starts a new network, so the pruning before it would be lost; distil first, or leave `student` "
             "out to train the pruned network",
         ),
         (
-            (DISTILL,), NEW, {}, "stages[0].distill",
+            (DISTILL,),
+            NEW,
+            {},
+            "stages[0].distill",
             "there is no trained teacher: `model` has no weights; give `teacher`, weights for `model`, or a `train` "
             "stage before",
         ),
         (
-            (PRUNE,), NEW, {}, "stages[0].prune",
+            (PRUNE,),
+            NEW,
+            {},
+            "stages[0].prune",
             "the network has not been trained yet; give `model` weights, or put `train` or `distill` first",
         ),
         (
-            (QUANTIZE,), NEW, {"teacher": TRAINED}, "stages[0].quantize",
+            (QUANTIZE,),
+            NEW,
+            {"teacher": TRAINED},
+            "stages[0].quantize",
             "the network has not been trained yet; give `model` weights, or put `train` or `distill` first",
         ),
         (
-            (TRAIN,), NEW, {"references": (QUANTIZE,)}, "references[0].quantize",
+            (TRAIN,),
+            NEW,
+            {"references": (QUANTIZE,)},
+            "references[0].quantize",
             "a reference starts from `model`, which has no weights; give it weights",
         ),
     ],
-)  # fmt: skip
+)
 def test_orders_that_cannot_work(stages, model, more, path, reason):
     with pytest.raises(ConfigError, match=r"^x: ") as caught:
         make(*stages, model=model, **more)

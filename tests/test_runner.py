@@ -22,12 +22,13 @@ from compresslab import (
     Prune,
     Quantize,
     Residual,
+    StoreError,
     Train,
     load_artifact,
     load_pipeline,
     plan,
     run,
-)  # fmt: skip
+)
 from compresslab.cli.app import invoke
 from compresslab.distillation import Recipe
 from compresslab.measure.bench import BenchSettings
@@ -257,6 +258,8 @@ def test_fresh_makes_all_again_to_the_same_bytes(copied_run):
     assert [point.cached for point in first.points] == [True, True]
     again = run(pipeline, copied_run.out, fresh=True)
     assert [point.cached for point in again.points] == [False, False]
+    for what in ("stage", "measured"):
+        assert [event["cached"] for event in events(copied_run.out, what)[-2:]] == [False, False]
     assert [point.artifact.sha256 for point in again.points] == [point.artifact.sha256 for point in first.points]
     assert all(point.cached for point in run(pipeline, copied_run.out).points)
 
@@ -367,6 +370,22 @@ def test_a_graph_that_disagrees_with_its_network_fails_with_the_name_of_the_stag
     (stopped,) = events(copied_run.out, "stopped")
     assert stopped["error"] == "ParityError"
     assert [line.cached for line in plan(pipeline, copied_run.out)] == [True] * 5 + [False]
+
+
+def test_what_stopped_the_run_is_told_even_where_no_event_can_be_written(copied_run, monkeypatch):
+    """Ctrl-C on a full disk is still Ctrl-C, and the command ends as after one."""
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt("signal 2")
+
+    def full(self, what: str, **figures) -> None:
+        if what == "stopped":
+            raise StoreError("the disk is full")
+
+    monkeypatch.setattr("compresslab.runner.export", interrupted)
+    monkeypatch.setattr("compresslab.runner.RunDirectory.event", full)
+    with pytest.raises(KeyboardInterrupt, match="signal 2"):
+        run(changed(copied_run.pipeline, 3), copied_run.out)
 
 
 def test_cuda_that_is_not_there_is_bad_input(tiny_pipeline, tmp_path, monkeypatch):

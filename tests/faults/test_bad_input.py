@@ -1,4 +1,4 @@
-"""What the user can mend ends with 2 before anything is trained; a failing training ends with 4 and loses nothing."""
+"""What the user can mend ends with 2 before anything is trained; a training that fails with 4, and what was is kept."""
 
 from __future__ import annotations
 

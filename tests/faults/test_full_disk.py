@@ -15,7 +15,11 @@ import pytest
 
 from compresslab import Pipeline, Store, StoreError, run
 from compresslab.cli.app import invoke
+from compresslab.models.architecture import digest
+from compresslab.progress import Silent
 from compresslab.report import load_results
+from compresslab.teacher import Teacher
+from compresslab.testing import CLASSES, tiny_candidate
 
 MB = 1024 * 1024
 
@@ -96,6 +100,18 @@ def test_the_store_fills_up_wherever_it_may(training, disk, tmp_path, finished_r
     found = {file: digest for file, digest in model_hashes(out).items() if file.startswith("stages/")}
     assert found.items() <= expected.items()
     assert len(found) == 6
+
+
+def test_teacher_outputs_that_find_no_room(finished_run, disk):
+    task = finished_run.pipeline.task.load(disk.path)
+    network = tiny_candidate().network
+    teacher = Teacher(network.module, digest(network), task, Store(disk.path / "store"))
+    disk.leave(4096)
+    with pytest.raises(StoreError, match="the disk is full; make room"):
+        teacher.view("train", 1, Silent())
+    require_whole(disk.path / "store")
+    (disk.path / "ballast").unlink()
+    assert teacher.view("train", 1, Silent()).shape == (len(task.splits["train"].inputs), CLASSES)
 
 
 def test_the_run_directory_fills_up_wherever_it_may(copied_run, disk, nothing_may_be_made, model_hashes):

@@ -1,0 +1,88 @@
+"""Measurements in the store: made once for each artifact, machine, bench and split, and what it is held against."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from compresslab.digest import code_digest, digest_of
+from compresslab.errors import DataError
+from compresslab.measure.evaluate import EvalSplit
+from compresslab.measure.machine import fingerprint
+from compresslab.measure.measurement_io import from_json, to_json
+from compresslab.measure.measuring import Measurer
+
+if TYPE_CHECKING:
+    from compresslab.measure.artifact import Artifact
+    from compresslab.measure.bench import BenchSettings
+    from compresslab.measure.measurement import Measurement
+    from compresslab.store import Store
+    from compresslab.tasks import Task
+
+REPORTED = ("validation", "test")
+_KIND = "measurement"
+_FILE = "measurement.json"
+
+
+class Measurements:
+    """Measures artifacts, or finds their measurements in the store.
+
+    Args:
+        store: Where they are kept.
+        task: Whose validation and test splits quality is measured on.
+        bench: How latency is measured.
+        fresh: Measures everything once more, whatever the store has.
+
+    Raises:
+        DataError: A split has no labels.
+    """
+
+    def __init__(self, store: Store, task: Task, bench: BenchSettings, fresh: bool = False) -> None:
+        self._store = store
+        self._task = task
+        self._bench = bench
+        self._fresh = fresh
+        self._made: set[str] = set()
+        self.machine = fingerprint()
+        splits = [_labelled(task, name) for name in REPORTED]
+        self._measurer = Measurer(splits, task.name, task.metric, bench)
+
+    def obtain(
+        self,
+        artifact: Artifact,
+        parent: Artifact | None,
+        baseline: Artifact | None,
+        teacher: Artifact | None,
+        splits: tuple[str, ...] = REPORTED,
+    ) -> tuple[Measurement, bool]:
+        """The measurement, and whether the store had it. The arguments are those of `Measurer.measure`."""
+        key = self._key((artifact, parent, baseline, teacher), splits)
+        if self._fresh and key not in self._made:
+            self._store.discard(_KIND, key)
+        found = self._store.find(_KIND, key)
+        if found is not None:
+            return from_json(json.loads((found / _FILE).read_text(encoding="utf-8"))), key not in self._made
+        measurement = self._measurer.measure(artifact, parent, baseline, teacher, splits)
+        with self._store.writing(_KIND, key) as folder:
+            (folder / _FILE).write_text(json.dumps(to_json(measurement)), encoding="utf-8")
+        self._made.add(key)
+        return measurement, False
+
+    def _key(self, artifacts: tuple[Artifact | None, ...], splits: tuple[str, ...]) -> str:
+        return digest_of(
+            {
+                "artifacts": [None if one is None else one.digest for one in artifacts],
+                "bench": self._bench.model_dump(mode="json"),
+                "splits": {name: self._task.splits[name].digest for name in splits},
+                "metric": self._task.metric,
+                "machine": self.machine,
+                "code": code_digest("compresslab.measure.measuring", "compresslab.measure.worker"),
+            }
+        )
+
+
+def _labelled(task: Task, name: str) -> EvalSplit:
+    split = task.splits[name]
+    if split.targets is None:
+        raise DataError(f"the `{name}` split has no labels, so no quality can be measured on it")
+    return EvalSplit(name, split.inputs, split.targets)

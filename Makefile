@@ -23,6 +23,7 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.main_job --quick
+	$(BIN)/python -m benchmarks.gate_quality --quick
 
 clean:
 	rm -rf .venv runs

@@ -24,7 +24,7 @@ from compresslab.errors import BadInput, CompresslabError, ConfigError, Problem,
 from compresslab.export import export
 from compresslab.measure.artifact import Artifact, load_artifact
 from compresslab.measure.budget import check, unmeasured
-from compresslab.measure.frontier import FrontierPoint, frontier, select
+from compresslab.measure.frontier import FrontierPoint, frontier, select, ties
 from compresslab.measure.measurement import Measurement
 from compresslab.measure.measurement_io import to_json
 from compresslab.measured import REPORTED, Measurements
@@ -129,6 +129,8 @@ class _Run:
             raise
         judged = [self._judged(point) for point in points]
         selected = select(judged, self.pipeline.select)
+        for one, other in ties(judged):
+            self.progress.note(f"{one} and {other} are tied on the frontier: only noise sets them apart")
         # Where every point is over the budget none is handed back, and the last one says by how much.
         budget = next(point.budget for point in reversed(points) if selected in (None, point.id))
         report = Report(

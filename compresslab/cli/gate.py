@@ -53,9 +53,10 @@ def gate(
     debug: Debug = False,  # noqa: ARG001 - kept by its callback
 ) -> None:
     """Measure a model until its budget is decided: ends with 0 within, 1 over, 3 if it cannot be told."""
+    result = _gate(model, budget, baseline, data, time_limit, dim or ())
+    # What shows a result is loaded after the measuring, which should begin at once.
     from compresslab.cli.results import BUDGET_CODES
 
-    result = _gate(model, budget, baseline, data, time_limit, dim or ())
     _show(result)
     _write(result, junit, bmf, github_benchmark, summary)
     raise typer.Exit(BUDGET_CODES[result.status])

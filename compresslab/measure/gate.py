@@ -13,7 +13,6 @@ from compresslab.measure.gate_latency import Decision, Observation, decide, late
 from compresslab.measure.gate_quality import quality_keys
 from compresslab.measure.machine import conditions, fingerprint, usable_cores
 from compresslab.measure.measurement import Estimate
-from compresslab.measure.sequential import FIRST_LOOK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -184,8 +183,8 @@ def _latency_checks(limits: Sequence[LatencyLimit], decision: Decision | None) -
 
 
 def _why_undecided(decision: Decision, index: int, found: Estimate | None) -> str:
-    if found is None or decision.processes < FIRST_LOOK - 1:
-        return f"too few calls in {decision.processes} processes; raise --time-limit"
+    if found is None:
+        return f"{decision.processes} processes had too few calls to know; raise --time-limit"
     spread = f"processes differ by {100 * decision.spreads[index]:.1f} %"
     if "fail" in decision.statuses:
         return f"{spread}; measuring ended when another limit was broken"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from compresslab.measure.measurement import Estimate
-from compresslab.measure.sequential import FIRST_LOOK, interval, looks, verdict
+from compresslab.measure.sequential import interval, looks, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -74,7 +74,7 @@ class Decision:
     processes: int
     seconds: float
     spreads: tuple[float, ...]
-    """Standard deviation between processes, on the log scale: the noise of this machine for this model."""
+    """By how much a process typically differs from the median one, on the log scale: the noise of this machine."""
 
 
 def latency_limits(budget: GateBudget) -> tuple[LatencyLimit, ...]:
@@ -111,6 +111,8 @@ def decide(
     """
     errors = (ERROR, ERROR / (together or len(limits)))
     statuses: list[Status] = ["inconclusive"] * len(limits)
+    # All looks' intervals hold together, and so does what they have in common.
+    bounds = [(-math.inf, math.inf)] * len(limits)
     seen: list[Observation] = []
     schedule, look = looks(), 1
     due = next(schedule)
@@ -121,18 +123,21 @@ def decide(
         out_of_time = seconds + seconds / len(seen) > time_limit
         if len(seen) < due and not out_of_time:
             continue
-        if len(seen) >= FIRST_LOOK - 1:
-            for index, limit in enumerate(limits):
-                if statuses[index] == "inconclusive" and _enough(limit, seen):
-                    figures = [one.figures[index] for one in seen]
-                    statuses[index] = verdict(figures, limit.bound, look, *errors)
-        decision = _decision(limits, statuses, seen, look, seconds)
+        for index, limit in enumerate(limits):
+            if not _enough(limit, seen):
+                continue
+            figures = [one.figures[index] for one in seen]
+            if statuses[index] == "inconclusive":
+                statuses[index] = verdict(figures, limit.bound, look, *errors)
+            low, high = interval(figures, _SHOWN_ERROR, look)
+            bounds[index] = max(low, bounds[index][0]), min(high, bounds[index][1])
+        decision = _decision(limits, statuses, seen, bounds, seconds)
         if watch is not None:
             watch(decision)
         if out_of_time or "fail" in statuses or "inconclusive" not in statuses:
             return decision
         due, look = next(schedule), look + 1
-    return _decision(limits, statuses, seen, look, seconds)
+    return _decision(limits, statuses, seen, bounds, seconds)
 
 
 def _enough(limit: LatencyLimit, seen: Sequence[Observation]) -> bool:
@@ -144,16 +149,19 @@ def _enough(limit: LatencyLimit, seen: Sequence[Observation]) -> bool:
 
 
 def _decision(
-    limits: Sequence[LatencyLimit], statuses: Sequence[Status], seen: Sequence[Observation], look: int, seconds: float
+    limits: Sequence[LatencyLimit],
+    statuses: Sequence[Status],
+    seen: Sequence[Observation],
+    bounds: Sequence[tuple[float, float]],
+    seconds: float,
 ) -> Decision:
     estimates: list[Estimate | None] = []
     spreads = []
     for index, limit in enumerate(limits):
         figures = [one.figures[index] for one in seen]
-        spreads.append(float(np.std(figures, ddof=1)) if len(figures) > 1 else math.inf)
-        if len(figures) > 1 and _enough(limit, seen):
-            log = Estimate(float(np.mean(figures)), *interval(figures, _SHOWN_ERROR, look))
-            estimates.append(limit.shown(log))
-        else:
-            estimates.append(None)
+        middle = float(np.median(figures))
+        spreads.append(float(np.median(np.abs(np.array(figures) - middle))))
+        low, high = bounds[index]
+        log = Estimate(middle, min(low, middle), max(high, middle))
+        estimates.append(limit.shown(log) if math.isfinite(low) else None)
     return Decision(tuple(statuses), tuple(estimates), len(seen), seconds, tuple(spreads))

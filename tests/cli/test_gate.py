@@ -148,9 +148,9 @@ def test_a_model_within_its_budget(command: Command, here: Path) -> None:
     assert [line.split()[0] for line in lines[1:8]] == [
         "p50_ms", "p50_slower", "bytes", "size_ratio", "peak_rss_mb", "accuracy", "accuracy_drop",
     ]  # fmt: skip
-    assert lines[-1].startswith("pass: new against old, batch 1, 1 thread; 6 processes, ")
+    assert lines[-1].startswith("pass: new against old, batch 1, 1 thread; 8 processes, ")
     assert "note: quality on all of images.npz: 600 examples" in lines
-    assert ended.err.startswith("6 processes, ")
+    assert ended.err.startswith("8 processes, ")
     assert ElementTree.parse("out/junit.xml").getroot().attrib["tests"] == "7"
     assert "new p50_ms" in json.loads(Path("out/bmf.json").read_text())
     assert sorted(path.name for path in Path("out/benchmark").iterdir()) == [

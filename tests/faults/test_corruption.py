@@ -49,7 +49,7 @@ def test_damaged_entries_are_told_and_made_again_to_the_same_bytes(copied_run, m
     assert model_hashes(copied_run.out) == before
     again = run(copied_run.pipeline, copied_run.out)
     assert all(point.cached for point in again.points)
-    assert again.notes == (), "the run that found the damage tells of it, later ones do not"
+    assert not [note for note in again.notes if "damaged" in note], "only the run that found the damage tells of it"
 
 
 def test_a_damaged_measurement_is_taken_again(copied_run):
@@ -89,7 +89,7 @@ def test_a_damaged_checkpoint_is_told_and_the_training_starts_again(copied_run, 
     (checkpoint,) = copied_run.store.glob("scratch/stage/*/train.checkpoint")
     damage(checkpoint)
     report = run(copied_run.pipeline, copied_run.out)
-    assert report.notes == ("train: the checkpoint train.checkpoint is damaged; this training starts again",)
+    assert "train: the checkpoint train.checkpoint is damaged; this training starts again" in report.notes
     assert [point.stage for point in report.points if not point.cached] == ["train"]
     assert model_hashes(copied_run.out) == before
     assert store.leftovers() == ()

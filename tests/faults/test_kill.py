@@ -113,7 +113,7 @@ def test_killed_at_every_boundary_and_inside_epochs(finished_run, tmp_path, as_y
             point["artifact"].pop("graphs")
     assert [point["artifact"] for point in resumed["points"]] == [point["artifact"] for point in whole["points"]]
     assert [point["decisions"] for point in resumed["points"]] == [point["decisions"] for point in whole["points"]]
-    assert resumed["notes"] == [], "nothing was found damaged"
+    assert not [note for note in resumed["notes"] if "damaged" in note]
 
     begun = Counter(line for line in log.read_text().splitlines() if " epoch " in line)
     killed_in = {moment.partition(" #")[0] for moment in MOMENTS if " epoch " in moment}

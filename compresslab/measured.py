@@ -11,6 +11,7 @@ from compresslab.measure.evaluate import EvalSplit
 from compresslab.measure.machine import fingerprint
 from compresslab.measure.measurement_io import from_json, to_json
 from compresslab.measure.measuring import Measurer
+from compresslab.world import on_main
 
 if TYPE_CHECKING:
     from compresslab.measure.artifact import Artifact
@@ -56,6 +57,16 @@ class Measurements:
         splits: tuple[str, ...] = REPORTED,
     ) -> tuple[Measurement, bool]:
         """The measurement, and whether the store had it. The arguments are those of `Measurer.measure`."""
+        return on_main(lambda: self._obtained(artifact, parent, baseline, teacher, splits))
+
+    def _obtained(
+        self,
+        artifact: Artifact,
+        parent: Artifact | None,
+        baseline: Artifact | None,
+        teacher: Artifact | None,
+        splits: tuple[str, ...],
+    ) -> tuple[Measurement, bool]:
         key = self._key((artifact, parent, baseline, teacher), splits)
         if self._fresh and key not in self._made:
             self._store.discard(_KIND, key)

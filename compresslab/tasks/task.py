@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from compresslab.data.mixing import mixing
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
     import numpy.typing as npt
     from torch import Tensor
 
@@ -54,18 +57,48 @@ class Task:
     notes: tuple[str, ...] = ()
 
     @property
+    def outputs(self) -> int:
+        """Columns of a network's output."""
+        return len(self.labels)
+
+    @property
+    def target_scale(self) -> float:
+        """The deviation of the targets, in which losses between continuous outputs are counted; 1 for classes."""
+        return 1.0
+
+    @property
     def benchmark_metric(self) -> str:
         """The name of the task's one figure in results, such as `fashion_mnist/accuracy`."""
         return f"{self.name}/{self.metric}"
 
-    def batch(self, split: str, indices: npt.NDArray[np.int64], seed: int | None) -> npt.NDArray[np.float32]:
+    def batch(
+        self, split: str, indices: npt.NDArray[np.int64], seed: int | None, mixup: float = 0.0
+    ) -> npt.NDArray[np.float32]:
         """Inputs of a network for some samples, float32 [b, c, h, w].
 
         Args:
             split: Name of the split.
             indices: Rows of the split [b].
             seed: Of the augmentation, which depends on it and on each sample alone; None for the samples as they are.
+            mixup: Share of the samples that are blended with another, augmented one (see `data.mixing`).
         """
+        inputs = self._augmented(split, indices, seed)
+        if seed is None or not mixup:
+            return inputs
+        partners, shares = self.mixing(split, indices, seed, mixup)
+        mixed = np.flatnonzero(shares < 1)
+        share = shares[mixed].reshape(-1, *[1] * (inputs.ndim - 1))
+        inputs[mixed] = share * inputs[mixed] + (1 - share) * self._augmented(split, partners[mixed], seed)
+        return inputs
+
+    def mixing(
+        self, split: str, indices: npt.NDArray[np.int64], seed: int, mixup: float
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Rows of the samples that `batch` blends these with [b], and the share of each sample itself [b]."""
+        part = self.splits[split]
+        return mixing(part.ids[indices], len(part.ids), seed, mixup)
+
+    def _augmented(self, split: str, indices: npt.NDArray[np.int64], seed: int | None) -> npt.NDArray[np.float32]:
         part = self.splits[split]
         inputs = part.inputs[indices]
         if seed is not None and not self.augmentation.changes_nothing:

@@ -111,5 +111,5 @@ def _one_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Both at the smaller height and the smaller width; features without these axes as they are."""
     if student.ndim != 4 or teacher.ndim != 4 or student.shape[2:] == teacher.shape[2:]:
         return student, teacher
-    size = [min(sizes) for sizes in zip(student.shape[2:], teacher.shape[2:], strict=True)]
+    size = min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3])
     return F.adaptive_avg_pool2d(student, size), F.adaptive_avg_pool2d(teacher, size)

@@ -114,5 +114,5 @@ def test_attention_transfer_of_dead_features() -> None:
 def test_attention_transfer_wants_maps_of_one_batch() -> None:
     with pytest.raises(ValueError, match=r"needs \[batch, channels, height, width\], but got \[2, 3\] and"):
         attention_transfer(features(2, 3), features(2, 3, 4, 4))
-    with pytest.raises(ValueError, match="must have the same shape.*; both must come from the same batch"):
+    with pytest.raises(ValueError, match=r"must have the same shape.*; both must come from the same batch"):
         attention_transfer(features(1, 3, 4, 4), features(2, 3, 4, 4))

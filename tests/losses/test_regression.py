@@ -52,5 +52,5 @@ def test_predictions_that_would_broadcast() -> None:
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), torch.tensor([1.0, 0.0])], ids=str)
 def test_targets_without_deviation(scale) -> None:
-    with pytest.raises(ValueError, match="`scale > 0` must hold, but got .*; leave out outputs that are constant"):
+    with pytest.raises(ValueError, match=r"`scale > 0` must hold, but got .*; leave out outputs that are constant"):
         huber(STUDENT, TARGET, scale, 1.0)

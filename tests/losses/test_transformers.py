@@ -78,9 +78,9 @@ def test_nothing_but_padding() -> None:
 
 def test_layers_that_do_not_belong_together() -> None:
     states, maps = layers(2, 4, 3), layers(2, 3, 4, 4)
-    with pytest.raises(ValueError, match="each layer .* but got 2 and 1; choose the teacher's with `uniform_mapping`"):
+    with pytest.raises(ValueError, match=r"each layer .* but got 2 and 1; choose the teacher's with `uniform_mapping`"):
         hidden_states(states, states[:1], MASK)
-    with pytest.raises(ValueError, match="each layer .* but got 0 and 0"):
+    with pytest.raises(ValueError, match=r"each layer .* but got 0 and 0"):
         attention_maps([], [], MASK)
     with pytest.raises(ValueError, match=r"but got \[2, 4, 3\] and \[2, 4, 5\]; project hidden states"):
         hidden_states(states, layers(2, 4, 5), MASK)
@@ -88,7 +88,7 @@ def test_layers_that_do_not_belong_together() -> None:
         attention_maps(maps, [layer[:, :1] for layer in maps], MASK)
     with pytest.raises(ValueError, match=r"a layer of 4 axes and a bool mask .* but got \[2, 4, 3\]"):
         attention_maps(states, states, MASK)
-    with pytest.raises(ValueError, match="but got .* torch.int64 .*; give `attention_mask.bool.."):
+    with pytest.raises(ValueError, match=r"but got .* torch.int64 .*; give `attention_mask.bool\(\)`"):
         hidden_states(states, states, MASK.long())
     with pytest.raises(ValueError, match=r"torch.bool \[2, 3\]"):
         hidden_states(states, states, MASK[:, :3])

@@ -14,7 +14,7 @@ from compresslab.losses.divergence import soft_kl
 from compresslab.losses.embeddings import SAME_WIDTH
 from compresslab.losses.guards import at_least, in_fp32, same_shape
 
-SAME_PAIRS = "row i of both must be one pair"
+SAME_PAIRS = ("row i of both must be one pair", "images and texts")
 
 
 @in_fp32
@@ -79,8 +79,8 @@ def contrastive_kl(
     Raises:
         ValueError: Images and texts are not pairs, the batches differ, or a batch of one, which has no choice.
     """
-    same_shape(student_image, student_text, SAME_PAIRS)
-    same_shape(teacher_image, teacher_text, SAME_PAIRS)
+    same_shape(student_image, student_text, *SAME_PAIRS)
+    same_shape(teacher_image, teacher_text, *SAME_PAIRS)
     at_least(2, student_image, "contrastive KL")
     student = _scores(student_image, student_text, student_scale)
     teacher = _scores(teacher_image, teacher_text, teacher_scale).detach()
@@ -113,7 +113,7 @@ def contrastive(image: Tensor, text: Tensor, scale: float | Tensor, positives: T
         ValueError: Images and texts are not pairs, the mask is not bool of [batch, batch], or a batch of one, which has
             no negatives.
     """
-    same_shape(image, text, SAME_PAIRS)
+    same_shape(image, text, *SAME_PAIRS)
     at_least(2, image, "the contrastive loss")
     scores = _scores(image, text, scale)
     right = torch.eye(len(scores), dtype=torch.bool, device=scores.device)

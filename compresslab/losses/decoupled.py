@@ -24,9 +24,9 @@ def dkd(
 
     All in the log domain, so that a class that has all the probability leaves values and gradients finite.
 
-    Source: Zhao et al., "Decoupled Knowledge Distillation", CVPR 2022 (arXiv 2203.08679), which takes T = 4,
-    target_weight 1 and other_weight 8 on CIFAR-100 (1 to 10 there; the surer the teacher, the more), T = 1 and
-    0.5 on ImageNet, and raises the term's weight linearly over the first epochs.
+    Source: Zhao et al., "Decoupled Knowledge Distillation", CVPR 2022 (arXiv 2203.08679), whose code takes
+    target_weight 1 everywhere, T = 4 and other_weight up to 8 on CIFAR-100 (the surer the teacher, the larger), T = 1
+    and 0.5 or 2 on ImageNet, and raises the term's weight linearly over the first epochs.
 
     Args:
         student: Logits, [batch, classes].

@@ -83,7 +83,7 @@ def margin_mse(
         ValueError: The four shapes are not the same.
     """
     for other in (student_negative, teacher_positive, teacher_negative):
-        same_shape(student_positive, other, "give one positive and one negative score a pair, all four of one shape")
+        same_shape(student_positive, other, "give a positive and a negative score for each pair", "all four scores")
     return F.mse_loss(student_positive - student_negative, (teacher_positive - teacher_negative).detach())
 
 
@@ -122,6 +122,10 @@ def principal_components(embeddings: NDArray[np.floating], width: int) -> Princi
             f"`1 <= width <= {min(embeddings.shape)}` must hold for {embeddings.shape[0]} embeddings of width "
             f"{embeddings.shape[1]}, but got {width}; give more samples or a narrower student"
         )
+    if not np.isfinite(embeddings).all():
+        raise ValueError("embeddings must be finite, but got infinite or missing values; look at the teacher's outputs")
+    if (embeddings == embeddings[0]).all():
+        raise ValueError("embeddings must differ, but all are equal; look at the teacher's inputs and outputs")
     # In fp64: this solver squares the data, which costs half the digits. It is exact, unlike the randomized one.
     pca = PCA(n_components=width, svd_solver="covariance_eigh").fit(embeddings.astype(np.float64))
     return PrincipalComponents(pca.components_.T, pca.mean_, float(pca.explained_variance_ratio_.sum()))

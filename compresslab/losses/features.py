@@ -31,9 +31,9 @@ def projector(student_shape: Sequence[int], teacher_shape: Sequence[int]) -> nn.
     student, teacher = list(student_shape), list(teacher_shape)
     if len(student) != len(teacher):
         raise ModelError(
-            f"features of the student have {len(student)} axes {student}, those of the teacher {len(teacher)} {teacher}; "
-            "name two layers of the same kind: both [batch, channels, height, width], both [batch, tokens, width], "
-            "or both [batch, width]"
+            f"the student's features have {len(student)} axes {student}, the teacher's {len(teacher)} {teacher}; name "
+            "two layers of the same kind: both [batch, channels, height, width], both [batch, tokens, width], or "
+            "both [batch, width]"
         )
     if len(student) == 4:
         return nn.Conv2d(student[1], teacher[1], kernel_size=1)
@@ -44,8 +44,8 @@ def projector(student_shape: Sequence[int], teacher_shape: Sequence[int]) -> nn.
         )
     if len(student) == 3 and student[1] != teacher[1]:
         raise ModelError(
-            f"the student has {student[1]} tokens where the teacher has {teacher[1]}, and no token of one is known to be "
-            "a token of the other; give both the same tokenization or patch size, or name pooled layers of [batch, width]"
+            f"the student has {student[1]} tokens where the teacher has {teacher[1]}, so that none is known to belong "
+            "to another; give both the same tokenizer or patch size, or name pooled layers of [batch, width]"
         )
     return nn.Linear(student[-1], teacher[-1])
 
@@ -111,5 +111,5 @@ def _one_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Both at the smaller height and the smaller width; features without these axes as they are."""
     if student.ndim != 4 or teacher.ndim != 4 or student.shape[2:] == teacher.shape[2:]:
         return student, teacher
-    size = [min(sizes) for sizes in zip(student.shape[2:], teacher.shape[2:], strict=True)]
+    size = min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3])
     return F.adaptive_avg_pool2d(student, size), F.adaptive_avg_pool2d(teacher, size)

@@ -30,12 +30,11 @@ def in_fp32(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
     return guarded
 
 
-def same_shape(student: Tensor, teacher: Tensor, remedy: str) -> None:
+def same_shape(one: Tensor, other: Tensor, remedy: str, names: str = "student and teacher") -> None:
     """Raises ValueError where the shapes differ: broadcasting would make a loss of the wrong pairs, silently."""
-    if student.shape != teacher.shape:
+    if one.shape != other.shape:
         raise ValueError(
-            f"student and teacher must have the same shape, but got {list(student.shape)} and "
-            f"{list(teacher.shape)}; {remedy}"
+            f"{names} must have the same shape, but got {list(one.shape)} and {list(other.shape)}; {remedy}"
         )
 
 

@@ -34,7 +34,8 @@ def huber(student: Tensor, target: Tensor, scale: float | Tensor, delta: float) 
         ValueError: The shapes differ, or a deviation is not > 0.
     """
     same_shape(student, target, "a prediction of [batch, 1] needs targets of [batch, 1], not [batch]")
-    deviation = torch.as_tensor(scale, dtype=student.dtype, device=student.device)
+    deviation = torch.as_tensor(scale, dtype=student.dtype)
     if not bool((deviation > 0).all()):
         raise ValueError(f"`scale > 0` must hold, but got {scale}; leave out outputs that are constant in training")
+    deviation = deviation.to(student.device)
     return F.huber_loss(student / deviation, target.detach() / deviation, delta=delta)

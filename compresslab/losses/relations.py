@@ -79,8 +79,8 @@ def similarity_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tenso
     small T asks for a weight of the order of 1 / T.
 
     Source: the probabilities of neighbours of Passalis and Tefas, "Learning Deep Representations with Probabilistic
-    Knowledge Transfer", ECCV 2018 (arXiv 1803.10837), with a softmax for the kernel as in Fang et al., "SEED", ICLR 2021
-    (arXiv 2101.04731).
+    Knowledge Transfer", ECCV 2018 (arXiv 1803.10837), with a softmax at a temperature for the kernel as in Fang et
+    al., "SEED: Self-supervised Distillation for Visual Representation", ICLR 2021 (arXiv 2101.04731).
 
     Args:
         student: Embeddings, [batch, width], a batch of at least three.

@@ -29,7 +29,8 @@ def hidden_states(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Te
     Raises:
         ValueError: The numbers of layers or the shapes differ, or the mask is not bool of [batch, tokens].
     """
-    return _layers_apart(student, teacher, _checked(mask, student)[:, :, None])
+    real = _checked(student, teacher, mask, axes=3)
+    return _error(student, teacher, real[:, :, None])
 
 
 @in_fp32
@@ -55,8 +56,8 @@ def attention_maps(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: T
     Raises:
         ValueError: The numbers of layers or the shapes differ, or the mask is not bool of [batch, tokens].
     """
-    real = _checked(mask, student)
-    return _layers_apart(student, teacher, real[:, None, :, None] & real[:, None, None, :])
+    real = _checked(student, teacher, mask, axes=4)
+    return _error(student, teacher, real[:, None, :, None] & real[:, None, None, :])
 
 
 def uniform_mapping(student_layers: int, teacher_layers: int) -> tuple[int, ...]:
@@ -77,27 +78,28 @@ def uniform_mapping(student_layers: int, teacher_layers: int) -> tuple[int, ...]
     return tuple((layer + 1) * teacher_layers // student_layers - 1 for layer in range(student_layers))
 
 
-def _checked(mask: Tensor, student: Sequence[Tensor]) -> Tensor:
-    # Both [batch, tokens, width] and [batch, heads, tokens, tokens] have the tokens last but one.
-    expected = [[layer.shape[0], layer.shape[-2]] for layer in student[:1]]
-    if mask.dtype != torch.bool or list(mask.shape) not in expected:
-        raise ValueError(
-            f"mask must be bool [batch, tokens] of the layers' {expected}, but got {mask.dtype} {list(mask.shape)}; "
-            "give `attention_mask.bool()`"
-        )
-    return mask
-
-
-def _layers_apart(student: Sequence[Tensor], teacher: Sequence[Tensor], real: Tensor) -> Tensor:
-    """The mean over layers of the squared error where `real`, which broadcasts to a layer's shape."""
+def _checked(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor, axes: int) -> Tensor:
+    """The mask, if everything belongs together."""
     if not student or len(student) != len(teacher):
         raise ValueError(
             f"each layer of the student needs one of the teacher, but got {len(student)} and {len(teacher)}; "
             "choose the teacher's with `uniform_mapping`"
         )
-    errors = []
     for ours, theirs in zip(student, teacher, strict=True):
         same_shape(ours, theirs, "project hidden states with `projector`; attention maps need as many heads")
+        # Both [batch, tokens, width] and [batch, heads, tokens, tokens] have the tokens last but one.
+        if ours.ndim != axes or mask.dtype != torch.bool or mask.shape != (ours.shape[0], ours.shape[-2]):
+            raise ValueError(
+                f"a layer of {axes} axes and a bool mask of its batch and tokens are needed, but got "
+                f"{list(ours.shape)} and {mask.dtype} {list(mask.shape)}; give `attention_mask.bool()`"
+            )
+    return mask
+
+
+def _error(student: Sequence[Tensor], teacher: Sequence[Tensor], real: Tensor) -> Tensor:
+    """The mean over layers of the squared error where `real`, which broadcasts to a layer's shape."""
+    errors = []
+    for ours, theirs in zip(student, teacher, strict=True):
         # Left out before squaring: padded scores may be -inf on both sides, and their difference not a number.
         error = torch.where(real, ours - theirs.detach(), 0.0).square()
         errors.append(error.sum() / real.expand_as(error).sum().clamp(min=1))

@@ -365,11 +365,15 @@ class _Run:
     # -- measuring ---------------------------------------------------------------------------------------------------
 
     def _measure(
-        self, artifact: Artifact, parent: Artifact | None, splits: tuple[str, ...] = REPORTED
+        self,
+        artifact: Artifact,
+        parent: Artifact | None,
+        splits: tuple[str, ...] = REPORTED,
+        control: Artifact | None = None,
     ) -> tuple[Measurement, bool]:
-        """The measurement against the parent and the baseline, and whether the store had it."""
+        """The measurement against the parent, the baseline and the control, and whether the store had it."""
         baseline = self.baseline.artifact() if self.baseline is not None and parent is not None else None
-        return self.measurements.obtain(artifact, parent, baseline, self._teacher_artifact(), splits)
+        return self.measurements.obtain(artifact, parent, baseline, self._teacher_artifact(), splits, control)
 
     def _assess(self, candidate: Candidate, scratch: Path, parent: Node) -> Assessment:
         folder = scratch / f"assess-{candidate.digest[:16]}"
@@ -382,7 +386,11 @@ class _Run:
         artifact = node.artifact()
         self.progress.start(f"measure {node.kind}", 1)
         begun = time.perf_counter()
-        measurement, measured_before = self._measure(artifact, None if parent is None else parent.artifact())
+        measurement, measured_before = self._measure(
+            artifact,
+            None if parent is None else parent.artifact(),
+            control=None if control is None else control.artifact(),
+        )
         seconds = round(time.perf_counter() - begun, 3)
         self.progress.advance()
         point_id = next(node.digest[:size] for size in range(8, 65) if node.digest[:size] not in taken)

@@ -15,6 +15,7 @@ from compresslab.measure.measuring import Measurer
 if TYPE_CHECKING:
     from compresslab.measure.artifact import Artifact
     from compresslab.measure.bench import BenchSettings
+    from compresslab.measure.evaluate import Answers
     from compresslab.measure.measurement import Measurement
     from compresslab.store import Store
     from compresslab.tasks import Task
@@ -52,7 +53,7 @@ class Measurements:
         artifact: Artifact,
         parent: Artifact | None,
         baseline: Artifact | None,
-        teacher: Artifact | None,
+        teacher: Artifact | Answers | None,
         splits: tuple[str, ...] = REPORTED,
     ) -> tuple[Measurement, bool]:
         """The measurement, and whether the store had it. The arguments are those of `Measurer.measure`."""
@@ -68,7 +69,7 @@ class Measurements:
         self._made.add(key)
         return measurement, False
 
-    def _key(self, artifacts: tuple[Artifact | None, ...], splits: tuple[str, ...]) -> str:
+    def _key(self, artifacts: tuple[Artifact | Answers | None, ...], splits: tuple[str, ...]) -> str:
         return digest_of(
             {
                 "artifacts": [None if one is None else one.digest for one in artifacts],

@@ -87,7 +87,7 @@ class Teacher:
 
     def _compute(self, path: Path, split: str, seed: int | None, progress: Progress) -> None:
         samples = len(self.task.splits[split].inputs)
-        logits = np.empty((samples, len(self.task.labels)), np.float32)
+        logits = np.empty((samples, self.task.outputs), np.float32)
         progress.start("teacher", samples)
         for start in range(0, samples, _BATCH):
             rows = np.arange(start, min(start + _BATCH, samples))
@@ -112,10 +112,10 @@ class Teacher:
             torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"),
         ):
             outputs = self.module(inputs).float().cpu().numpy()
-        expected = (len(rows), len(self.task.labels))
+        expected = (len(rows), self.task.outputs)
         if outputs.shape != expected:
             raise ModelError(
-                f"the teacher answers with shape {list(outputs.shape)}, but the task has {len(self.task.labels)} "
+                f"the teacher answers with shape {list(outputs.shape)}, but the task has {self.task.outputs} "
                 f"labels and needs {list(expected)}; give a teacher that was trained on the same labels"
             )
         return np.asarray(outputs, np.float32)

@@ -16,6 +16,7 @@ from compresslab.world import on_main
 if TYPE_CHECKING:
     from compresslab.measure.artifact import Artifact
     from compresslab.measure.bench import BenchSettings
+    from compresslab.measure.evaluate import Answers
     from compresslab.measure.measurement import Measurement
     from compresslab.store import Store
     from compresslab.tasks import Task
@@ -53,7 +54,7 @@ class Measurements:
         artifact: Artifact,
         parent: Artifact | None,
         baseline: Artifact | None,
-        teacher: Artifact | None,
+        teacher: Artifact | Answers | None,
         splits: tuple[str, ...] = REPORTED,
         control: Artifact | None = None,
     ) -> tuple[Measurement, bool]:
@@ -65,7 +66,7 @@ class Measurements:
         artifact: Artifact,
         parent: Artifact | None,
         baseline: Artifact | None,
-        teacher: Artifact | None,
+        teacher: Artifact | Answers | None,
         splits: tuple[str, ...],
         control: Artifact | None,
     ) -> tuple[Measurement, bool]:
@@ -81,7 +82,7 @@ class Measurements:
         self._made.add(key)
         return measurement, False
 
-    def _key(self, artifacts: tuple[Artifact | None, ...], splits: tuple[str, ...]) -> str:
+    def _key(self, artifacts: tuple[Artifact | Answers | None, ...], splits: tuple[str, ...]) -> str:
         return digest_of(
             {
                 "artifacts": [None if one is None else one.digest for one in artifacts],

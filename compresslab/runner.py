@@ -123,7 +123,7 @@ class _Run:
         self.nodes = Nodes(self.store, self._export, fresh)
         self.measurements = Measurements(self.store, self.task, pipeline.bench, fresh)
         self.baseline_model = self._build(pipeline.model)
-        require_fit(self.baseline_model, self.task.batch("validation", np.arange(2), None), len(self.task.labels))
+        require_fit(self.baseline_model, self.task.batch("validation", np.arange(2), None), self.task.outputs)
         self.baseline_step = Step(
             "baseline", pipeline.model.model_dump(mode="json"), {}, architecture.digest(self.baseline_model)
         )
@@ -268,7 +268,7 @@ class _Run:
     def _build(self, spec: ModelSpec) -> TorchModel:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.pipeline.seed)
-            return spec.build(len(self.task.labels), self.task.preprocessing.channels)
+            return spec.build(self.task.signature)
 
     def _teacher(self) -> Teacher | None:
         """`teacher`, or `model` if it has weights, or what a `train` or `mutual` stage has made."""
@@ -318,6 +318,7 @@ class _Run:
             folder,
             preprocessing=self.task.preprocessing,
             labels=self.task.labels,
+            target=self.task.target,
             inputs=self.task.batch("validation", rows, None),
             provenance={
                 "lineage": [{"kind": step.kind, "settings": dict(step.settings)} for step in candidate.lineage],

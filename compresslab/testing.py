@@ -16,7 +16,7 @@ from compresslab.digest import digest_of
 from compresslab.export import export
 from compresslab.measure.budget import BudgetResult
 from compresslab.measure.measurement import Measurement
-from compresslab.models import ModelSpec, Residual
+from compresslab.models import ModelSpec, Residual, Signature
 from compresslab.models.architecture import digest
 from compresslab.progress import Silent
 from compresslab.stage import Assessment, Context, Stage
@@ -54,7 +54,7 @@ def tiny_candidate(widths: tuple[int, ...] = (8, 16), seed: int = 0) -> Candidat
     """A residual network with fresh weights, as the root of a pipeline on `tiny_task`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = ModelSpec(residual=Residual(widths=widths)).build(CLASSES, 1)
+        model = ModelSpec(residual=Residual(widths=widths)).build(Signature("images", 1, CLASSES))
     return Candidate(model, (Step("baseline", {}, {}, digest(model)),))
 
 

@@ -10,7 +10,7 @@ from compresslab.errors import ModelError
 from compresslab.measure.preprocessing import ImagePreprocessing
 from compresslab.progress import Silent
 from compresslab.store import Store
-from compresslab.tasks import Split, Task
+from compresslab.tasks import Classes, Split, Task
 from compresslab.teacher import OUTPUT, NetworkTeacher
 
 
@@ -18,9 +18,10 @@ def task(samples=40):
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (samples, 8, 8, 1)).astype(np.uint8)
     targets = (np.arange(samples) % 3).astype(np.int64)
-    split = Split("train", images, targets, np.arange(samples, dtype=np.uint64) * 7919, digest="a" * 64)
+    rows = np.arange(samples)
+    split = Split("train", images, targets, rows.astype(np.uint64) * 7919, "a" * 64, "train", rows)
     return Task(
-        name="noise", labels=("a", "b", "c"), splits={"train": split},
+        name="noise", objective=Classes(("a", "b", "c")), splits={"train": split},
         preprocessing=ImagePreprocessing(height=8, width=8, channels=1, mean=(0.5,), std=(0.25,)),
         augmentation=Augmentation(shift=2, flip=True), metric="accuracy", digest="b" * 64,
     )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from compresslab.bundle.snippet import IMAGE, classify_image, open_graphs
+from compresslab.bundle.snippet import FEATURES, IMAGE, answer_sample, open_graphs
 from compresslab.report import figures
 from compresslab.report.headline import comparison
 from compresslab.report.lineage import names, path_to, point_by_id
@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from compresslab.measure.artifact import Manifest, TensorInfo
+    from compresslab.measure.preprocessing import FeaturePreprocessing
     from compresslab.report import Point, Report
     from compresslab.report.schema import LatencyResult, PointResult
+
+_MOST_SHOWN = 16
 
 
 def model_card(point: Point, report: Report) -> str:
@@ -36,7 +39,7 @@ def model_card(point: Point, report: Report) -> str:
         escape(_preprocessing(manifest)),
         *_labels(manifest),
         "## Measured",
-        table(_measured(told)),
+        table(_measured(told, manifest.target is None)),
         escape(_scope(told)),
         table(machine_table(report.machine)),
         "## How it was made",
@@ -51,7 +54,9 @@ def model_card(point: Point, report: Report) -> str:
 def _use(manifest: Manifest) -> list[str]:
     if len(manifest.graphs) == 1:
         intro = f"With onnxruntime, numpy and Pillow, in this folder, on an image of yours named `{IMAGE}`:"
-        return [intro, f"```python\n{classify_image(manifest)}\n```"]
+        if manifest.preprocessing.kind == "features":
+            intro = f"With onnxruntime and numpy, in this folder, on rows of features of yours in `{FEATURES}`:"
+        return [intro, f"```python\n{answer_sample(manifest)}\n```"]
     return ["With onnxruntime, in this folder:", f"```python\n{open_graphs(manifest)}\n```"]
 
 
@@ -70,13 +75,30 @@ def _tensor(graph: str, direction: str, tensor: TensorInfo) -> Row:
 
 def _preprocessing(manifest: Manifest) -> str:
     how = manifest.preprocessing
+    if how.kind == "features":
+        return f"Inputs are {_features(how)}. {_outputs(manifest)}"
     colour = "grey" if how.channels == 1 else "RGB"
     share = f"the central {100 * how.crop:g} % of each side, " if how.crop < 1 else ""
     return (
         f"Inputs are {colour} images: {share}resized ({how.resize}) to {how.height} rows of {how.width} pixels, values "
-        f"0 to 255 divided by 255, less {_numbers(how.mean)}, divided by {_numbers(how.std)}, channels first. Outputs "
-        "are one score a class, before softmax."
+        f"0 to 255 divided by 255, less {_numbers(how.mean)}, divided by {_numbers(how.std)}, channels first. "
+        f"{_outputs(manifest)}"
     )
+
+
+def _features(how: FeaturePreprocessing) -> str:
+    rows = f"rows of {how.width} features, in the order of the training data, "
+    if not how.mean:
+        return f"{rows}as they are"
+    if how.width > _MOST_SHOWN:
+        return f"{rows}each less its mean, divided by its deviation; both are in manifest.json"
+    return f"{rows}each less its mean ({_numbers(how.mean)}), divided by its deviation ({_numbers(how.std)})"
+
+
+def _outputs(manifest: Manifest) -> str:
+    if manifest.target is not None:
+        return f"The output is {manifest.target}, in the units of the training data."
+    return "Outputs are one score a class, before softmax."
 
 
 def _labels(manifest: Manifest) -> list[str]:
@@ -88,7 +110,7 @@ def _labels(manifest: Manifest) -> list[str]:
     ]
 
 
-def _measured(point: PointResult) -> Table:
+def _measured(point: PointResult, is_classification: bool) -> Table:
     rows: list[tuple[str, str]] = []
     for split, qualities in (("validation", point["quality"]["validation"]), ("test", point["quality"]["test"])):
         for metric, quality in qualities.items():
@@ -97,7 +119,8 @@ def _measured(point: PointResult) -> Table:
     for metric, retained in point["retention"].items():
         rows.append((f"{metric}, retained of the teacher's", f"{figures.percent_interval(retained)} %"))
     if point["agreement_with_teacher"] is not None:
-        rows.append(("same answer as the teacher", f"{figures.percent(point['agreement_with_teacher'])} %"))
+        what = "same answer as the teacher" if is_classification else "correlation with the teacher's answers"
+        rows.append((what, f"{figures.percent(point['agreement_with_teacher'])} %"))
     rows += [_latency(latency) for latency in point["latency_ms"]]
     rows.append(("peak memory of a process that runs it", f"{figures.significant(point['peak_rss_mb'])} MB"))
     rows.append(("size", f"{figures.kilobytes(point['artifact']['bytes'])} kB"))

@@ -67,7 +67,7 @@ class Learner(nn.Module):
         return dict(seen)
 
 
-class Objective:
+class TotalLoss:
     """The loss of a learner on a batch: the weighted sum of the terms.
 
     Args:

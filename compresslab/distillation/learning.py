@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from compresslab.distillation.feed import Feed
-from compresslab.distillation.learner import Learner, Objective
+from compresslab.distillation.learner import Learner, TotalLoss
 from compresslab.distillation.recipe import Recipe
 from compresslab.teacher import OUTPUT
 from compresslab.training import Epoch, FitSettings, epoch_order, fit
@@ -45,7 +45,7 @@ def learn(
     feed = Feed(context, recipe, list(dict.fromkeys(wanted)), unlabelled=bool(wanted))
     learner = Learner(module, terms, feed.first(_EXAMPLES), context.seed)
     return fit(
-        learner, feed.batches, feed.steps, Objective(terms, context.task), recipe,
+        learner, feed.batches, feed.steps, TotalLoss(terms, context.task), recipe,
         seed=context.seed, device=context.device, scratch=context.scratch, progress=context.progress, phase=phase,
         until=until,
     )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from compresslab.distillation.learner import Learner, Objective
+from compresslab.distillation.learner import Learner, TotalLoss
 from compresslab.errors import BadInput, ModelError
 from compresslab.models.taps import tapped
 from compresslab.teacher import OUTPUT, NetworkTeacher
@@ -55,7 +55,7 @@ def require_trainable(recipe: Recipe, student: nn.Module, teacher: Teacher | Non
                 answers = {OUTPUT: teacher.module(inputs)}
             targets = None if split.targets is None else torch.from_numpy(split.targets[rows])
             batch = Batch(inputs, targets, None, {**answers, **seen})
-            Objective(terms, task)(Learner(student, terms, batch, 0), batch)
+            TotalLoss(terms, task)(Learner(student, terms, batch, 0), batch)
     except BadInput:
         raise
     except (RuntimeError, ValueError, TypeError, KeyError) as error:

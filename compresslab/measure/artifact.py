@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 from compresslab.digest import digest_file, digest_of
 from compresslab.errors import ArtifactError
 from compresslab.measure.measurement import IntegerOperators, Parity
-from compresslab.measure.preprocessing import ImagePreprocessing
+from compresslab.measure.preprocessing import Preprocessing
 from compresslab.measure.session import SessionOptions
 from compresslab.settings import Settings
 
@@ -49,8 +49,11 @@ class Manifest(Settings):
 
     format_version: Literal[1] = FORMAT_VERSION
     graphs: Annotated[dict[str, GraphInfo], Field(min_length=1)]
-    preprocessing: ImagePreprocessing
+    preprocessing: Preprocessing
     labels: tuple[str, ...]
+    """Names of the outputs, in order; empty where they are no classes."""
+    target: str | None = None
+    """What the one number of the output is, in the units of the training data; None where it is none."""
     session: SessionOptions = SessionOptions()
     params: int
     macs: int

@@ -143,6 +143,7 @@ class Measurement:
     this - that of its control, paired) and the `quality_delta` of `versus_*` are for the reader: on test where it was
     measured. What chooses reads validation: `validation_retention` (of the teacher) and `validation_delta` (this -
     baseline, paired).
+    `agreement_with_...` is on validation: of classes the share of equal answers, of scores their correlation.
     """
 
     quality: Mapping[str, Mapping[str, Estimate]]

@@ -16,29 +16,30 @@ if TYPE_CHECKING:
     from compresslab.candidate import TorchModel
 
 
-def require_fit(model: TorchModel, inputs: npt.NDArray[np.float32], classes: int) -> None:
-    """Runs the network, in eval mode, on inputs [b, c, h, w] of the task.
+def require_fit(model: TorchModel, inputs: npt.NDArray[np.float32], outputs: int) -> None:
+    """Runs the network, in eval mode, on inputs [b, ...] of the task, which asks for so many outputs.
 
     Raises:
-        ModelError: It fails on them, or gives something else than finite logits [b, classes].
+        ModelError: It fails on them, or gives something else than finite numbers [b, outputs].
     """
     name = type(model.module).__name__
     was_training = model.module.training
     model.module.eval()
     try:
         with torch.inference_mode():
-            outputs = model.module(torch.from_numpy(inputs))
+            answers = model.module(torch.from_numpy(inputs))
     except (RuntimeError, TypeError, ValueError, AttributeError, LookupError, NotImplementedError) as error:
         raise ModelError(f"{name} fails on inputs of shape {list(inputs.shape)}: {error}") from error
     finally:
         model.module.train(was_training)
-    expected = (len(inputs), classes)
-    if not isinstance(outputs, Tensor):
-        raise ModelError(f"{name} returns a {type(outputs).__name__}; it must return logits {list(expected)}")
-    if tuple(outputs.shape) != expected:
+    expected = (len(inputs), outputs)
+    if not isinstance(answers, Tensor):
+        raise ModelError(f"{name} returns a {type(answers).__name__}; it must return one tensor {list(expected)}")
+    if tuple(answers.shape) != expected:
+        asked = "asks for one number a sample" if outputs == 1 else f"has {outputs} labels"
         raise ModelError(
-            f"{name} returns shape {list(outputs.shape)} for {len(inputs)} inputs, but the task has {classes} labels "
-            f"and needs {list(expected)}"
+            f"{name} returns shape {list(answers.shape)} for {len(inputs)} inputs, but the task {asked} and needs "
+            f"{list(expected)}{'; add `.unsqueeze(1)`' if outputs == 1 and answers.ndim == 1 else ''}"
         )
-    if not torch.isfinite(outputs).all():
+    if not torch.isfinite(answers).all():
         raise ModelError(f"{name} returns NaN or infinity on the task's own inputs; its weights are damaged")

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from compresslab.measure.metric_names import SCORE_METRICS
+
 if TYPE_CHECKING:
     from compresslab.report.schema import PointResult, Results
 
@@ -98,6 +100,13 @@ def primary_metric(results: Results) -> str | None:
 def metric_label(results: Results) -> str:
     """The metric without its benchmark: `accuracy`."""
     return (primary_metric(results) or "quality").rsplit("/", 1)[-1]
+
+
+def agreement_means(results: Results) -> str:
+    """What an agreement of two models is, as a sentence for a table's caption."""
+    if metric_label(results) in SCORE_METRICS:
+        return "Agreement is the correlation of two models' answers."
+    return "Agreement is the share of equal answers."
 
 
 def reported_split(results: Results) -> str:

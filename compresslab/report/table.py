@@ -7,7 +7,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from compresslab.report import figures
-from compresslab.report.lineage import is_control, metric_label, names, ordered, parent, primary_metric, reported_split
+from compresslab.report.lineage import (
+    agreement_means,
+    is_control,
+    metric_label,
+    names,
+    ordered,
+    parent,
+    primary_metric,
+    reported_split,
+)
 
 if TYPE_CHECKING:
     from compresslab.report.schema import LatencyResult, PointResult, Quality, Results, VersusParent
@@ -221,7 +230,7 @@ def checks_table(results: Results) -> Table:
             point["budget"],
         )
         rows.append(row_of(results, point, cells))
-    return Table("What vouches for each exported file.", columns, tuple(rows))
+    return Table(f"What vouches for each exported file. {agreement_means(results)}", columns, tuple(rows))
 
 
 def machine_table(machine: Mapping[str, object]) -> Table:
@@ -286,12 +295,13 @@ def row_of(results: Results, point: PointResult, cells: tuple[str, ...]) -> Row:
 def _points_caption(results: Results) -> str:
     latencies = [latency for point in results["points"] if (latency := deployment_latency(point)) is not None]
     if not latencies:
-        return "Sizes in kB of 1000 bytes; 95 % intervals in brackets."
+        return f"Sizes in kB of 1000 bytes; 95 % intervals in brackets. {agreement_means(results)}"
     first = latencies[0]
     return (
         f"Latency of graph {first['graph']} at batch {first['batch']} on {first['threads']} "
         f"thread{'s' if first['threads'] != 1 else ''}, {first['provider']}. Speed-up and size ratio against the "
-        "baseline, the speed-up measured interleaved with it; kB of 1000 bytes; 95 % intervals in brackets."
+        "baseline, the speed-up measured interleaved with it; kB of 1000 bytes; 95 % intervals in brackets. "
+        f"{agreement_means(results)}"
     )
 
 

@@ -84,4 +84,4 @@ class Distill(Recipe):
             return candidate.network
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(context.seed)
-            return self.student.build(len(context.task.labels), context.task.preprocessing.channels)
+            return self.student.build(context.task.signature)

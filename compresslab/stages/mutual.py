@@ -67,7 +67,7 @@ class Mutual(Sampling):
         with torch.random.fork_rng(devices=[]):
             # Peers of one shape must not start, and so stay, the same.
             torch.manual_seed(context.seed * 1_000_003 + index)
-            return spec.build(len(context.task.labels), context.task.preprocessing.channels)
+            return spec.build(context.task.signature)
 
 
 class Peers(nn.Module):

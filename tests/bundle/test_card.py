@@ -14,7 +14,7 @@ from PIL import Image
 
 from compresslab.bundle import write_bundle
 from compresslab.bundle.card import model_card
-from compresslab.bundle.snippet import classify_image, open_graphs
+from compresslab.bundle.snippet import answer_sample, open_graphs
 from compresslab.measure.artifact import load_artifact
 from compresslab.measure.evaluate import predict
 from compresslab.measure.preprocessing import ImagePreprocessing
@@ -66,12 +66,12 @@ def test_the_code_on_the_card_gives_what_we_measure(
 
 
 def test_six_lines_are_enough(make_report: MakeReport) -> None:
-    assert len(classify_image(make_report().point("b2").artifact.manifest).splitlines()) == 6
+    assert len(answer_sample(make_report().point("b2").artifact.manifest).splitlines()) == 6
 
 
 def test_a_model_without_labels_prints_the_class_number(make_report: MakeReport) -> None:
     manifest = make_report().point("b2").artifact.manifest.model_copy(update={"labels": ()})
-    assert classify_image(manifest).splitlines()[-1] == "print(session.run(None, {'pixels': inputs})[0].argmax())"
+    assert answer_sample(manifest).splitlines()[-1] == "print(session.run(None, {'pixels': inputs})[0].argmax())"
 
 
 def test_two_graphs_are_opened(make_report: MakeReport) -> None:

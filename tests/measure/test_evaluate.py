@@ -68,5 +68,5 @@ def test_images_of_another_size_are_refused(make_artifact: MakeArtifact, right: 
 def test_two_graphs_do_not_classify(make_artifact: MakeArtifact, right: np.ndarray) -> None:
     artifact = make_artifact("model", right)
     towers = replace(artifact, graphs={"image": artifact.graphs["model"], "text": artifact.graphs["model"]})
-    with pytest.raises(ArtifactError, match="one graph is needed to classify, but it has image, text"):
+    with pytest.raises(ArtifactError, match="one graph is needed to answer, but it has image, text"):
         predict(towers, np.zeros((2, 4, 4, 1), np.uint8))

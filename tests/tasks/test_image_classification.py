@@ -246,7 +246,9 @@ def test_paths_are_beside_the_pipeline(tmp_path):
     spec = TaskSpec.model_validate(plain, context={"base": str(tmp_path)})
     assert spec.image_classification.npz == str(tmp_path / "own.npz")
     assert TaskSpec.model_validate(spec.model_dump(mode="json")) == spec
-    with pytest.raises(ValidationError, match="`image_classification` must be given, but got none"):
+    with pytest.raises(
+        ValidationError, match="one of `image_classification`, `regression` must be given, but got none"
+    ):
         TaskSpec()
 
 

@@ -11,6 +11,7 @@ from compresslab.measure.evaluate import EvalSplit
 from compresslab.measure.machine import fingerprint
 from compresslab.measure.measurement_io import from_json, to_json
 from compresslab.measure.measuring import Measurer
+from compresslab.world import on_main
 
 if TYPE_CHECKING:
     from compresslab.measure.artifact import Artifact
@@ -55,15 +56,27 @@ class Measurements:
         baseline: Artifact | None,
         teacher: Artifact | Answers | None,
         splits: tuple[str, ...] = REPORTED,
+        control: Artifact | None = None,
     ) -> tuple[Measurement, bool]:
         """The measurement, and whether the store had it. The arguments are those of `Measurer.measure`."""
-        key = self._key((artifact, parent, baseline, teacher), splits)
+        return on_main(lambda: self._obtained(artifact, parent, baseline, teacher, splits, control))
+
+    def _obtained(
+        self,
+        artifact: Artifact,
+        parent: Artifact | None,
+        baseline: Artifact | None,
+        teacher: Artifact | Answers | None,
+        splits: tuple[str, ...],
+        control: Artifact | None,
+    ) -> tuple[Measurement, bool]:
+        key = self._key((artifact, parent, baseline, teacher, control), splits)
         if self._fresh and key not in self._made:
             self._store.discard(_KIND, key)
         found = self._store.find(_KIND, key)
         if found is not None:
             return from_json(json.loads((found / _FILE).read_text(encoding="utf-8"))), key not in self._made
-        measurement = self._measurer.measure(artifact, parent, baseline, teacher, splits)
+        measurement = self._measurer.measure(artifact, parent, baseline, teacher, splits, control)
         with self._store.writing(_KIND, key) as folder:
             (folder / _FILE).write_text(json.dumps(to_json(measurement)), encoding="utf-8")
         self._made.add(key)

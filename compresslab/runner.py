@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from compresslab.bundle import write_bundle
 from compresslab.candidate import Candidate, Step, TorchModel
 from compresslab.config import dump_pipeline
 from compresslab.digest import code_digest, digest_of, library_versions
+from compresslab.distillation.preflight import require_trainable
 from compresslab.errors import BadInput, CompresslabError, ConfigError, Problem, StageFailed, StoreError
 from compresslab.export import export
 from compresslab.measure.artifact import Artifact, load_artifact
@@ -31,12 +33,16 @@ from compresslab.measured import REPORTED, Measurements
 from compresslab.models import architecture
 from compresslab.models.check import require_fit
 from compresslab.nodes import Made, Node, Nodes
+from compresslab.pipeline import variants
 from compresslab.progress import Noting, Progress, Silent
 from compresslab.report import Point, Report, load_results, write_report
 from compresslab.run_directory import RunDirectory
 from compresslab.stage import Assessment, Context, Stage
+from compresslab.stages import Distill
 from compresslab.store import Store
-from compresslab.teacher import Teacher
+from compresslab.teacher import NetworkTeacher, Teacher
+from compresslab.teachers import Teachers
+from compresslab.world import world
 
 if TYPE_CHECKING:
     from compresslab.models import ModelSpec
@@ -81,26 +87,34 @@ def run(
         StageFailed: A stage could not finish. What was finished before is kept, and the same call goes on from there.
         StoreError: The disk is full or may not be written.
     """
-    return _Run(pipeline, out, store, fresh, progress or Silent()).report()
+    place, cache = _places(pipeline, out, store)
+    if world().main:
+        return _Run(pipeline, place, cache, fresh, progress or Silent()).report()
+    # A process that only helps to train: what it writes about the run is thrown away.
+    with TemporaryDirectory() as folder:
+        return _Run(pipeline, Path(folder) / pipeline.name, cache, fresh, Silent()).report()
 
 
 def plan(pipeline: Pipeline, out: Path | str | None = None, *, store: Path | str | None = None) -> tuple[PlanLine, ...]:
     """What `run` with the same arguments would make and what it would read from the store; trains nothing."""
-    return _Run(pipeline, out, store, False, Silent()).plan()
+    return _Run(pipeline, *_places(pipeline, out, store), False, Silent()).plan()
+
+
+def _places(pipeline: Pipeline, out: Path | str | None, store: Path | str | None) -> tuple[Path, Path]:
+    """The run directory and the cache."""
+    place = Path(out) if out is not None else Path("runs") / pipeline.name
+    return place, Path(store) if store is not None else place.parent / ".store"
 
 
 class _Run:
     """One run of one pipeline: what is loaded once and used by every step."""
 
-    def __init__(
-        self, pipeline: Pipeline, out: Path | str | None, store: Path | str | None, fresh: bool, progress: Progress
-    ) -> None:
+    def __init__(self, pipeline: Pipeline, out: Path, store: Path, fresh: bool, progress: Progress) -> None:
         self.pipeline = pipeline
-        self.directory = RunDirectory(Path(out) if out is not None else Path("runs") / pipeline.name)
+        self.directory = RunDirectory(out)
         self.display = progress
         self.progress = Noting(progress)
-        place = Path(store) if store is not None else self.directory.path.parent / ".store"
-        self.store = Store(place, self.progress.note)
+        self.store = Store(store, self.progress.note)
         self.device = _device(pipeline.device)
         self.task = pipeline.task.load(self.store.root / "data")
         self.progress.notes.extend(self.task.notes)
@@ -113,6 +127,10 @@ class _Run:
         self.baseline_step = Step(
             "baseline", pipeline.model.model_dump(mode="json"), {}, architecture.digest(self.baseline_model)
         )
+        self.teachers = Teachers(
+            pipeline, self.baseline_model, self._build, self.task, self.store, self.device, self.progress
+        )
+        self._require_trainable()
         self.baseline: Node | None = None
         self.trained: Node | None = None
 
@@ -155,8 +173,10 @@ class _Run:
     def _points(self) -> tuple[Point, ...]:
         points: list[Point] = []
 
-        def add(node: Node, parent: Node | None, reference: bool = False) -> None:
-            points.append(self._point(node, parent, reference, {point.id for point in points}))
+        def add(node: Node, parent: Node | None, reference: bool = False, control: Node | None = None) -> Point:
+            taken = {point.id for point in points}
+            points.append(self._point(node, parent, reference, None if node.control else control, taken))
+            return points[-1]
 
         self.baseline = self._baseline()
         add(self.baseline, None)
@@ -165,13 +185,23 @@ class _Run:
                 add(node, self.baseline, reference=True)
         current: tuple[Node, ...] = (self.baseline,)
         for stage in self.pipeline.stages:
-            made = [(parent, node) for parent in current for node in self._apply(stage, parent)]
-            current = tuple(node for _, node in made)
-            if stage.kind == "train":
+            made = [(parent, self._apply(stage, parent)) for parent in current]
+            current = ()
+            for parent, nodes in made:
+                control = next((node for node in nodes if node.control), None)
+                found = [add(node, parent, control=control) for node in nodes]
+                current = (*current, *self._going_on(stage, nodes, found))
+            if stage.kind in ("train", "mutual"):
                 self.trained = current[-1]
-            for parent, node in made:
-                add(node, parent)
         return tuple(points)
+
+    def _going_on(self, stage: Stage, nodes: Sequence[Node], points: Sequence[Point]) -> list[Node]:
+        """The candidates that the next stage starts from: no controls, and of peers the best where that is asked."""
+        pairs = [(node, point) for node, point in zip(nodes, points, strict=True) if not node.control]
+        if getattr(stage, "keep", "all") == "best":
+            key = self.task.benchmark_metric
+            pairs = [max(pairs, key=lambda pair: pair[1].measurement.quality["validation"][key].value)]
+        return [node for node, _ in pairs]
 
     def plan(self) -> tuple[PlanLine, ...]:
         """The stages, whether the store has them, and what they took when they last ran."""
@@ -241,26 +271,36 @@ class _Run:
             return spec.build(self.task.signature)
 
     def _teacher(self) -> Teacher | None:
-        """`teacher`, or `model` if it has weights, or what a `train` stage has made."""
-        if self.pipeline.teacher is not None:
-            model = self._build(self.pipeline.teacher)
-        elif self.pipeline.model.has_weights:
-            model = self.baseline_model
-        elif self.trained is not None:
-            model = self.trained.candidate(self.trusted).network
-        else:
-            return None
-        return Teacher(model.module, architecture.digest(model), self.task, self.store, self.device)
+        """`teacher`, or `model` if it has weights, or what a `train` or `mutual` stage has made."""
+        if self.teachers.given is not None or self.trained is None:
+            return self.teachers.given
+        return self.teachers.of(self.trained.candidate(self.trusted).network)
 
     def _teacher_digest(self, trained: str | None) -> str | None:
-        if self.pipeline.teacher is not None:
-            return architecture.digest(self._build(self.pipeline.teacher))
-        return self.baseline_step.digest if self.pipeline.model.has_weights else trained
+        return trained if self.teachers.given is None else self.teachers.given.digest
+
+    def _require_trainable(self) -> None:
+        """Computes every loss once, of the networks as they will be or nearly, before anything is trained."""
+        current = self.baseline_model.module
+        for index, stage in enumerate(self.pipeline.stages):
+            for variant in variants(stage):
+                if not isinstance(variant, Distill):
+                    continue
+                if variant.student is not None:
+                    current = self._build(variant.student).module
+                try:
+                    require_trainable(variant.recipe, current, self.teachers.given, self.task)
+                except BadInput as error:
+                    path = f"stages[{index}].{stage.kind}"
+                    raise ConfigError([Problem(self.pipeline.name, None, path, str(error))]) from error
 
     def _teacher_artifact(self) -> Artifact | None:
         """What retention and agreement are against."""
         assert self.baseline is not None
         if self.pipeline.teacher is not None:
+            teacher = self.teachers.given
+            if not isinstance(teacher, NetworkTeacher):
+                return None
             model = self._build(self.pipeline.teacher)
             step = Step("teacher", self.pipeline.teacher.model_dump(mode="json"), {}, architecture.digest(model))
             key = digest_of(["teacher", step.digest, self._surroundings()])
@@ -309,7 +349,7 @@ class _Run:
             "kind": stage.kind,
             "version": stage.version,
             "settings": stage.model_dump(mode="json"),
-            "stage": code_digest(type(stage).__module__),
+            "stage": code_digest(*{type(one).__module__ for one in (stage, *variants(stage))}),
             "parent": parent,
             "teacher": teacher,
             "surroundings": self._surroundings(),
@@ -326,11 +366,15 @@ class _Run:
     # -- measuring ---------------------------------------------------------------------------------------------------
 
     def _measure(
-        self, artifact: Artifact, parent: Artifact | None, splits: tuple[str, ...] = REPORTED
+        self,
+        artifact: Artifact,
+        parent: Artifact | None,
+        splits: tuple[str, ...] = REPORTED,
+        control: Artifact | None = None,
     ) -> tuple[Measurement, bool]:
-        """The measurement against the parent and the baseline, and whether the store had it."""
+        """The measurement against the parent, the baseline and the control, and whether the store had it."""
         baseline = self.baseline.artifact() if self.baseline is not None and parent is not None else None
-        return self.measurements.obtain(artifact, parent, baseline, self._teacher_artifact(), splits)
+        return self.measurements.obtain(artifact, parent, baseline, self._teacher_artifact(), splits, control)
 
     def _assess(self, candidate: Candidate, scratch: Path, parent: Node) -> Assessment:
         folder = scratch / f"assess-{candidate.digest[:16]}"
@@ -339,11 +383,15 @@ class _Run:
         measurement, _ = self._measure(artifact, parent.artifact(), ("validation",))
         return Assessment(measurement, check(self.pipeline.budget, measurement, artifact.bytes))
 
-    def _point(self, node: Node, parent: Node | None, reference: bool, taken: set[str]) -> Point:
+    def _point(self, node: Node, parent: Node | None, reference: bool, control: Node | None, taken: set[str]) -> Point:
         artifact = node.artifact()
         self.progress.start(f"measure {node.kind}", 1)
         begun = time.perf_counter()
-        measurement, measured_before = self._measure(artifact, None if parent is None else parent.artifact())
+        measurement, measured_before = self._measure(
+            artifact,
+            None if parent is None else parent.artifact(),
+            control=None if control is None else control.artifact(),
+        )
         seconds = round(time.perf_counter() - begun, 3)
         self.progress.advance()
         point_id = next(node.digest[:size] for size in range(8, 65) if node.digest[:size] not in taken)
@@ -397,7 +445,10 @@ class _Run:
 
 def _trusted(pipeline: Pipeline) -> tuple[str, ...]:
     """The user's own functions that the pipeline names as builders of networks, and which may therefore run."""
-    specs = [pipeline.model, pipeline.teacher, *(getattr(stage, "student", None) for stage in pipeline.stages)]
+    specs = [pipeline.model, pipeline.teacher]
+    for stage in pipeline.stages:
+        for variant in variants(stage):
+            specs.extend([getattr(variant, "student", None), *getattr(variant, "peers", ())])
     return tuple(name for spec in specs if spec is not None for name in spec.trusted)
 
 

@@ -22,7 +22,7 @@ from compresslab.progress import Silent
 from compresslab.stage import Assessment, Context, Stage
 from compresslab.store import Store
 from compresslab.tasks import ImageClassification, Task, TaskSpec
-from compresslab.teacher import Teacher
+from compresslab.teacher import NetworkTeacher
 
 CLASSES = 3
 
@@ -67,7 +67,7 @@ def context(folder: Path, task: Task, teacher: TorchModel | None = None, seed: i
     store = Store(folder / "store")
     return Context(
         task=task,
-        teacher=None if teacher is None else Teacher(teacher.module, digest(teacher), task, store),
+        teacher=None if teacher is None else NetworkTeacher(teacher.module, digest(teacher), task, store),
         seed=seed,
         device="cpu",
         scratch=folder / "scratch",

@@ -11,7 +11,7 @@ from compresslab.measure.preprocessing import ImagePreprocessing
 from compresslab.progress import Silent
 from compresslab.store import Store
 from compresslab.tasks import Classes, Split, Task
-from compresslab.teacher import Teacher
+from compresslab.teacher import OUTPUT, NetworkTeacher
 
 
 def task(samples=40):
@@ -35,14 +35,19 @@ def network(seed=0, classes=3):
 
 
 def teacher(folder, module=None, digest="t" * 8, precision="fp32"):
-    return Teacher(module or network(), digest, task(), Store(folder), precision=precision)
+    return NetworkTeacher(module or network(), digest, task(), Store(folder), precision=precision)
+
+
+def view(made, seed, progress):
+    rows = np.arange(len(made.task.splits["train"].inputs))
+    return made.answers("train", seed, progress).of(rows)[OUTPUT]
 
 
 @pytest.mark.parametrize("seed", [None, 5])
 def test_view_is_what_the_network_says_of_those_pixels(tmp_path, seed):
     """Catches a cache that ignores the augmentation, rows out of order, and a teacher in train mode."""
     made = teacher(tmp_path)
-    logits = made.view("train", seed, Silent())
+    logits = view(made, seed, Silent())
     rows = np.array([31, 2, 17])
     with torch.no_grad():
         live = network().eval()(torch.from_numpy(made.task.batch("train", rows, seed))).numpy()
@@ -51,15 +56,15 @@ def test_view_is_what_the_network_says_of_those_pixels(tmp_path, seed):
 
 def test_views_differ_by_seed(tmp_path):
     made = teacher(tmp_path)
-    assert np.abs(made.view("train", 1, Silent()) - made.view("train", 2, Silent())).max() > 0.01
+    assert np.abs(view(made, 1, Silent()) - view(made, 2, Silent())).max() > 0.01
 
 
 def test_second_time_the_network_answers_only_the_spot_check(tmp_path):
-    teacher(tmp_path).view("train", 1, Silent())
+    view(teacher(tmp_path), 1, Silent())
     counted = network()
     asked = []
     counted.register_forward_hook(lambda module, args, output: asked.append(len(output)))
-    teacher(tmp_path, counted).view("train", 1, Silent())
+    view(teacher(tmp_path, counted), 1, Silent())
     assert sum(asked) == 16
 
 
@@ -67,32 +72,32 @@ def test_teacher_is_provably_untouched(tmp_path):
     """BatchNorm buffers of a teacher left in train mode drift with every batch."""
     module = network().train()
     before = copy.deepcopy(module.state_dict())
-    teacher(tmp_path, module).view("train", 1, Silent())
+    view(teacher(tmp_path, module), 1, Silent())
     assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
     assert all(parameter.grad is None for parameter in module.parameters())
 
 
 def test_outputs_of_another_network_under_the_same_digest_are_computed_again(tmp_path):
-    teacher(tmp_path, network(0)).view("train", 1, Silent())
+    view(teacher(tmp_path, network(0)), 1, Silent())
     progress = Silent()
-    again = teacher(tmp_path, network(1)).view("train", 1, progress)
+    again = view(teacher(tmp_path, network(1)), 1, progress)
     assert "differ from the teacher's own" in progress.notes[0]
-    fresh = teacher(tmp_path / "other", network(1)).view("train", 1, Silent())
+    fresh = view(teacher(tmp_path / "other", network(1)), 1, Silent())
     np.testing.assert_array_equal(again, fresh)
 
 
 def test_corrupted_cache_is_computed_again(tmp_path):
-    expected = np.array(teacher(tmp_path).view("train", 1, Silent()))
-    (file,) = tmp_path.rglob("logits.npy")
+    expected = np.array(view(teacher(tmp_path), 1, Silent()))
+    (file,) = tmp_path.rglob("values.npy")
     content = bytearray(file.read_bytes())
     content[-3] ^= 0xFF
     file.write_bytes(bytes(content))
-    np.testing.assert_array_equal(teacher(tmp_path).view("train", 1, Silent()), expected)
+    np.testing.assert_array_equal(view(teacher(tmp_path), 1, Silent()), expected)
 
 
 def test_wrong_number_of_classes(tmp_path):
     with pytest.raises(ModelError, match=r"shape \[40, 5\], but the task has 3 labels"):
-        teacher(tmp_path, network(classes=5)).view("train", None, Silent())
+        view(teacher(tmp_path, network(classes=5)), None, Silent())
 
 
 def test_damaged_weights(tmp_path):
@@ -100,5 +105,5 @@ def test_damaged_weights(tmp_path):
     with torch.no_grad():
         module[0].weight[0] = float("nan")
     with pytest.raises(ModelError, match="outputs on `train` are not finite"):
-        teacher(tmp_path, module).view("train", None, Silent())
-    assert not list(tmp_path.rglob("logits.npy"))
+        view(teacher(tmp_path, module), None, Silent())
+    assert not list(tmp_path.rglob("values.npy"))

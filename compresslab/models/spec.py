@@ -42,6 +42,10 @@ class ModelSpec(Settings):
 
     @model_validator(mode="after")
     def _check_one_source(self) -> ModelSpec:
+        self._check_network()
+        return self
+
+    def _check_network(self) -> None:
         if self.checkpoint is not None and self.python is not None:
             the_one(self, ("residual", "mlp", "checkpoint"))
         else:
@@ -50,7 +54,6 @@ class ModelSpec(Settings):
             raise ValueError("`arguments` are those of a `python` function without a `checkpoint`, which has its own")
         if self.weights is not None and self.checkpoint is not None:
             raise ValueError("`checkpoint` has weights of its own; leave out `weights`")
-        return self
 
     @property
     def has_weights(self) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from compresslab.data.mixing import mixing
 from compresslab.digest import code_digest, digest_of
 from compresslab.models import Signature
 from compresslab.tasks.objective import Classes, Score
@@ -29,7 +30,7 @@ Targets: TypeAlias = npt.NDArray[np.int64] | npt.NDArray[np.float32]
 # What turns the splits into inputs and a loss; what made the splits shows in their content.
 _CODE = (
     "compresslab.tasks.task", "compresslab.tasks.objective", "compresslab.data.augmentation",
-    "compresslab.measure.preprocessing",
+    "compresslab.data.mixing", "compresslab.measure.preprocessing",
 )  # fmt: skip
 
 
@@ -130,22 +131,47 @@ class Task:
         return Signature(reads, inputs, self.outputs)
 
     @property
+    def target_scale(self) -> float:
+        """The deviation of the targets, in which losses between continuous outputs are counted; 1 for classes."""
+        return self.objective.scale if isinstance(self.objective, Score) else 1.0
+
+    @property
     def benchmark_metric(self) -> str:
         """The name of the task's one figure in results, such as `fashion_mnist/accuracy`."""
         return f"{self.name}/{self.metric}"
 
-    def batch(self, split: str, indices: npt.NDArray[np.int64], seed: int | None) -> npt.NDArray[np.float32]:
+    def batch(
+        self, split: str, indices: npt.NDArray[np.int64], seed: int | None, mixup: float = 0.0
+    ) -> npt.NDArray[np.float32]:
         """Inputs of a network for some samples, float32 [b, c, h, w] of images and [b, d] of features.
 
         Args:
             split: Name of the split.
             indices: Rows of the split [b].
             seed: Of the augmentation, which depends on it and on each sample alone; None for the samples as they are.
+            mixup: Share of the samples that are blended with another, augmented one (see `data.mixing`).
         """
+        inputs = self._augmented(split, indices, seed)
+        if seed is None or not mixup:
+            return inputs
+        partners, shares = self.mixing(split, indices, seed, mixup)
+        mixed = np.flatnonzero(shares < 1)
+        share = shares[mixed].reshape(-1, *[1] * (inputs.ndim - 1))
+        inputs[mixed] = share * inputs[mixed] + (1 - share) * self._augmented(split, partners[mixed], seed)
+        return inputs
+
+    def mixing(
+        self, split: str, indices: npt.NDArray[np.int64], seed: int, mixup: float
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Rows of the samples that `batch` blends these with [b], and the share of each sample itself [b]."""
+        part = self.splits[split]
+        return mixing(part.ids[indices], len(part.ids), seed, mixup)
+
+    def _augmented(self, split: str, indices: npt.NDArray[np.int64], seed: int | None) -> npt.NDArray[np.float32]:
         part = self.splits[split]
         inputs = part.inputs[indices]
         if seed is not None and not self.augmentation.changes_nothing:
-            inputs = self.augmentation.apply(inputs, part.ids[indices], seed)
+            inputs = self.augmentation.apply(np.asarray(inputs, np.uint8), part.ids[indices], seed)
         return self.preprocessing.normalize(inputs)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from compresslab.errors import ConfigError
-from compresslab.measure.budget import Budget, Status, check, unmeasured
+from compresslab.measure.budget import Budget, Limits, Status, check, unmeasured
+from compresslab.measure.gate_budget import GateBudget
 from compresslab.measure.measurement import Estimate
 
 if TYPE_CHECKING:
@@ -162,3 +163,16 @@ def test_a_budget_that_makes_no_sense_is_refused(keys: dict[str, Any], message: 
     """An accuracy of 91 would be a budget that nothing can keep, and a drop of 1.3 one that all keep."""
     with pytest.raises(ValidationError, match=message):
         limits(**keys)
+
+
+@pytest.mark.parametrize("kind", [Budget, GateBudget])
+def test_agreement_with_the_teacher_cannot_be_limited(kind: type[Limits], make_measurement: Make) -> None:
+    """A student that corrects its teacher disagrees with it: whoever gated on that would turn the better model away."""
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        kind.model_validate({"p50_ms": 1.0, "agreement_with_teacher": 0.9})
+    hidden = limits(retention={"agreement_with_teacher": 0.9})
+    with pytest.raises(ConfigError, match="is not measured, but `toy/accuracy`"):
+        check(hidden, make_measurement(), 95_000)
+    every = {"p50_ms": 0.2, "accuracy": 0.9, "accuracy_drop": 0.02, "retention": {"toy/accuracy": 0.9}, "speedup": 2.0}
+    for share in (0.0, 1.0):
+        assert check(limits(**every), make_measurement(agreement_with_teacher=share), 1).status == "pass"

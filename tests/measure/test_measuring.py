@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from compresslab.measure.evaluate import Answers, EvalSplit, predict
 from compresslab.measure.measurement import Estimate, IntegerOperators
 from compresslab.measure.measurement_io import from_json, to_json
 from compresslab.measure.measuring import Measurer, measure
+from compresslab.measure.metrics import METRICS
+from compresslab.measure.quality import quality_delta
 from compresslab.measure.samples import LatencySamples
 
 if TYPE_CHECKING:
@@ -80,7 +83,7 @@ def test_everything_is_measured_for_real(
     baseline, this = make_artifact("baseline", right), make_artifact("this", wrong_on_2, integer_operators=operators)
     found = measure(
         this, splits=make_splits(60, 90), benchmark="toy", metric="accuracy", bench=quick,
-        parent=baseline, baseline=baseline, teacher=baseline,
+        parent=baseline, baseline=baseline, teacher=baseline, control=baseline,
     )  # fmt: skip
     assert {name: list(values) for name, values in found.quality.items()} == {
         "validation": ["toy/accuracy"],
@@ -90,7 +93,10 @@ def test_everything_is_measured_for_real(
     assert found.peak_rss_mb > 10.0
     assert found.machine["cpu"]
     assert found.integer_operators == operators
+    assert found.versus_parent is not None
     assert found.versus_parent == found.versus_baseline
+    assert found.versus_control == found.versus_parent.quality_delta
+    assert list(found.retention_by_class) == ["toy"]
     assert from_json(json.loads(json.dumps(to_json(found)))) == found
 
 
@@ -173,6 +179,51 @@ def test_a_stage_that_looks_for_itself_never_sees_the_test_split(
     assert found.retention == found.validation_retention
     assert found.versus_baseline is not None
     assert found.versus_baseline.quality_delta == found.validation_delta
+
+
+def test_classes_are_compared_with_the_teacher_on_the_readers_split(
+    recorder: Recorder, measurer: Measurer, make_splits: MakeSplits, three: tuple[Artifact, Artifact, Artifact]
+) -> None:
+    baseline, _, this = three
+    found = measurer.measure(this, baseline=baseline, teacher=baseline)
+    counts = np.bincount(make_splits(60, 90)[1].targets).tolist()
+    kept = found.retention_by_class["toy"]
+    assert (kept.split, kept.n, kept.lost) == ("test", 90, 1)
+    assert [(one.label, one.n, one.student) for one in kept.classes] == [
+        ("left", counts[0], 1.0), ("middle", counts[1], 1.0), ("right", counts[2], 0.0),
+    ]  # fmt: skip
+    assert kept.flips.right_to_wrong == counts[2]
+    chosen = measurer.measure(this, baseline=baseline, teacher=baseline, splits=["validation"])
+    assert (chosen.retention_by_class["toy"].split, chosen.retention_by_class["toy"].n) == ("validation", 60)
+
+
+def test_the_teacher_is_not_compared_with_itself(
+    recorder: Recorder, measurer: Measurer, three: tuple[Artifact, Artifact, Artifact]
+) -> None:
+    baseline, parent, _ = three
+    assert measurer.measure(baseline, teacher=baseline).retention_by_class == {}
+    assert measurer.measure(parent, baseline=baseline).retention_by_class == {}, "there is no teacher"
+
+
+def test_scores_have_no_classes(
+    recorder: Recorder, make_splits: MakeSplits, three: tuple[Artifact, Artifact, Artifact]
+) -> None:
+    scored = [replace(split, targets=split.targets.astype(np.float32)) for split in make_splits(60, 90)]
+    measurer = Measurer(scored, "toy", "accuracy", BenchSettings())
+    assert measurer._retention_by_class(three[2], three[0], "test") == {}
+
+
+def test_a_control_is_compared_in_quality_alone(
+    recorder: Recorder, measurer: Measurer, three: tuple[Artifact, Artifact, Artifact]
+) -> None:
+    baseline, parent, this = three
+    found = measurer.measure(this, parent=baseline, baseline=baseline, control=parent)
+    ours, theirs = (measurer._predicted(one, "test") for one in (this, parent))
+    expected = quality_delta(METRICS["accuracy"], ours, theirs, measurer._splits["test"].targets)
+    assert found.versus_control == expected
+    assert expected.value < 0.0
+    assert recorder.compared == [["this", "baseline"]], "its speed is that of what it is the control of"
+    assert measurer.measure(this, baseline=baseline).versus_control is None
 
 
 def test_f1_is_measured_too(

@@ -37,6 +37,15 @@ def test_answers_are_in_the_units_of_the_targets():
     torch.testing.assert_close(scaled(ROWS), 40.0 + 15.0 * plain(ROWS))
 
 
+def test_answers_far_from_zero_survive_bfloat16():
+    """Which has eight bits: near 300 it knows every second number."""
+    module = built(Signature("features", 5, 1, center=300.0, scale=2.0)).module
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        answers = module(ROWS)
+    with torch.no_grad():
+        assert (answers - module(ROWS)).abs().max() < 0.02
+
+
 @pytest.mark.parametrize(("center", "scale"), [(5e4, 1000.0), (0.0, 1e-3)])
 def test_targets_of_any_size_are_learned_alike(center, scale):
     """The same gradients: else a learning rate that suits one unit diverges, or stands still, in another."""

@@ -142,6 +142,24 @@ def test_the_answer_itself_is_not_quantized_for_being_in_other_units(rows):
     assert len(convert(prepared)(rows).unique()) > 200
 
 
+class Counted(nn.Module):
+    """Whole numbers become floats on the way: what looks like the same call is another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.head = nn.Linear(6, 6), nn.Linear(6, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head((torch.relu(self.layer(x)) > 0.5).float())
+
+
+def test_whole_numbers_still_become_floats(rows):
+    torch.manual_seed(0)
+    prepared = calibrated(Counted().eval(), rows)
+    with torch.no_grad():
+        assert (convert(prepared)(rows) - prepared(rows)).abs().max() < 0.02
+
+
 class Twice(nn.Module):
     """A layer that is called twice, once with other units."""
 

@@ -67,7 +67,11 @@ def find_choices(document: Document) -> tuple[Choices, ...]:
             tell(("stages", stage), f"`tune` makes {count} combinations; at most {MAX_VARIANTS} are tried")
     if problems:
         raise ConfigError(problems)
-    return tuple(Choices(stage, values) for stage, values in sorted(found.items()))
+    # In the order of their names, so that a lock file, which lists all settings, means the same variants.
+    return tuple(
+        Choices(stage, dict(sorted(values.items(), key=lambda one: dotted(one[0]))))
+        for stage, values in sorted(found.items())
+    )
 
 
 def chosen(document: Document, choice: dict[KeyPath, Plain]) -> Document:

@@ -40,11 +40,12 @@ from compresslab.run_directory import RunDirectory
 from compresslab.stage import Assessment, Context, Stage
 from compresslab.stages import Distill
 from compresslab.store import Store
-from compresslab.teacher import NetworkTeacher, Teacher
+from compresslab.teacher import Teacher
 from compresslab.teachers import Teachers
 from compresslab.world import world
 
 if TYPE_CHECKING:
+    from compresslab.measure.evaluate import Answers
     from compresslab.models import ModelSpec
     from compresslab.pipeline import Pipeline
     from compresslab.tasks import Task
@@ -294,13 +295,13 @@ class _Run:
                     path = f"stages[{index}].{stage.kind}"
                     raise ConfigError([Problem(self.pipeline.name, None, path, str(error))]) from error
 
-    def _teacher_artifact(self) -> Artifact | None:
+    def _teacher_artifact(self) -> Artifact | Answers | None:
         """What retention and agreement are against."""
         assert self.baseline is not None
         if self.pipeline.teacher is not None:
-            teacher = self.teachers.given
-            if not isinstance(teacher, NetworkTeacher):
-                return None
+            answers = self.teachers.answers(REPORTED)
+            if answers is not None:
+                return answers
             model = self._build(self.pipeline.teacher)
             step = Step("teacher", self.pipeline.teacher.model_dump(mode="json"), {}, architecture.digest(model))
             key = digest_of(["teacher", step.digest, self._surroundings()])

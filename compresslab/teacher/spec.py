@@ -29,7 +29,7 @@ class TeacherSpec(ModelSpec):
     @model_validator(mode="after")
     def _check_one_source(self) -> TeacherSpec:
         if any(getattr(self, name) is not None for name in _SEVERAL):
-            the_one(self, (*_SEVERAL, *(name for name in ("residual", "checkpoint", "python"))))
+            the_one(self, (*_SEVERAL, *(name for name in ("residual", "mlp", "checkpoint", "python"))))
             return self
         self._check_network()
         return self

@@ -13,6 +13,7 @@ import typer
 from compresslab.cli import bench, cache, compare, doctor, gate, report, run, schema
 from compresslab.cli.options import Debug, State
 from compresslab.errors import CompresslabError, ConfigError, Interrupted
+from compresslab.launcher import helps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,7 +81,7 @@ def invoke(arguments: Sequence[str]) -> int:
     except CompresslabError as error:
         if state.debug:
             traceback.print_exc()
-        else:
+        elif not helps():  # else the process that it helps has told the same
             # A configuration error begins with its file and line, which editors and terminals make a link of.
             typer.echo(str(error) if isinstance(error, ConfigError | Interrupted) else f"error: {error}", err=True)
         return error.exit_code

@@ -18,36 +18,33 @@ import numpy as np
 import torch
 
 from compresslab.bundle import write_bundle
-from compresslab.candidate import Candidate, Step, TorchModel
+from compresslab.candidate import Candidate, Step
 from compresslab.config import dump_pipeline
 from compresslab.digest import code_digest, digest_of, library_versions
-from compresslab.distillation.preflight import require_trainable
-from compresslab.errors import BadInput, CompresslabError, ConfigError, Problem, StageFailed, StoreError
+from compresslab.errors import BadInput, CompresslabError, StageFailed, StoreError
 from compresslab.export import export
 from compresslab.measure.artifact import Artifact, load_artifact
-from compresslab.measure.budget import check, unmeasured
+from compresslab.measure.budget import check
 from compresslab.measure.frontier import FrontierPoint, frontier, select, ties
 from compresslab.measure.measurement import Measurement
 from compresslab.measure.measurement_io import to_json
 from compresslab.measured import REPORTED, Measurements
 from compresslab.models import architecture
-from compresslab.models.check import require_fit
 from compresslab.nodes import Made, Node, Nodes
 from compresslab.pipeline import variants
+from compresslab.preflight import built, fitting, require_measured, require_trainable_stages
 from compresslab.progress import Noting, Progress, Silent
 from compresslab.report import Point, Report, load_results, write_report
 from compresslab.run_directory import RunDirectory
 from compresslab.stage import Assessment, Context, Stage
-from compresslab.stages import Distill
 from compresslab.store import Store
-from compresslab.teacher import NetworkTeacher, Teacher
 from compresslab.teachers import Teachers
 from compresslab.world import world
 
 if TYPE_CHECKING:
-    from compresslab.models import ModelSpec
+    from compresslab.measure.evaluate import Answers
     from compresslab.pipeline import Pipeline
-    from compresslab.tasks import Task
+    from compresslab.teacher import Teacher
 
 _PARITY_SAMPLES = 512
 _LIBRARIES = ("torch", "torch-pruning", "accelerate", "numpy", "onnx", "onnxscript", "onnxruntime", "safetensors")
@@ -118,19 +115,19 @@ class _Run:
         self.device = _device(pipeline.device)
         self.task = pipeline.task.load(self.store.root / "data")
         self.progress.notes.extend(self.task.notes)
-        _require_measured(pipeline, self.task)
+        require_measured(pipeline, self.task)
         self.trusted = _trusted(pipeline)
         self.nodes = Nodes(self.store, self._export, fresh)
         self.measurements = Measurements(self.store, self.task, pipeline.bench, fresh)
-        self.baseline_model = self._build(pipeline.model)
-        require_fit(self.baseline_model, self.task.batch("validation", np.arange(2), None), self.task.outputs)
+        self.baseline_model = fitting("model", pipeline.model, self.task, pipeline.seed)
         self.baseline_step = Step(
             "baseline", pipeline.model.model_dump(mode="json"), {}, architecture.digest(self.baseline_model)
         )
         self.teachers = Teachers(
-            pipeline, self.baseline_model, self._build, self.task, self.store, self.device, self.progress
-        )
-        self._require_trainable()
+            pipeline, self.baseline_model, lambda spec: fitting("teacher", spec, self.task, pipeline.seed),
+            self.task, self.store, self.device, self.progress,
+        )  # fmt: skip
+        require_trainable_stages(pipeline, self.baseline_model.module, self.teachers.given, self.task)
         self.baseline: Node | None = None
         self.trained: Node | None = None
 
@@ -186,12 +183,14 @@ class _Run:
         current: tuple[Node, ...] = (self.baseline,)
         for stage in self.pipeline.stages:
             made = [(parent, self._apply(stage, parent)) for parent in current]
+            if stage.kind == "train":  # before it is measured: it is its own teacher
+                self.trained = made[-1][1][-1]
             current = ()
             for parent, nodes in made:
                 control = next((node for node in nodes if node.control), None)
                 found = [add(node, parent, control=control) for node in nodes]
                 current = (*current, *self._going_on(stage, nodes, found))
-            if stage.kind in ("train", "mutual"):
+            if stage.kind == "mutual":
                 self.trained = current[-1]
         return tuple(points)
 
@@ -265,11 +264,6 @@ class _Run:
         self.directory.event("stage", stage=stage.kind, key=key, cached=nodes[0].cached, seconds=nodes[0].seconds)
         return nodes
 
-    def _build(self, spec: ModelSpec) -> TorchModel:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.pipeline.seed)
-            return spec.build(self.task.signature)
-
     def _teacher(self) -> Teacher | None:
         """`teacher`, or `model` if it has weights, or what a `train` or `mutual` stage has made."""
         if self.teachers.given is not None or self.trained is None:
@@ -279,29 +273,13 @@ class _Run:
     def _teacher_digest(self, trained: str | None) -> str | None:
         return trained if self.teachers.given is None else self.teachers.given.digest
 
-    def _require_trainable(self) -> None:
-        """Computes every loss once, of the networks as they will be or nearly, before anything is trained."""
-        current = self.baseline_model.module
-        for index, stage in enumerate(self.pipeline.stages):
-            for variant in variants(stage):
-                if not isinstance(variant, Distill):
-                    continue
-                if variant.student is not None:
-                    current = self._build(variant.student).module
-                try:
-                    require_trainable(variant.recipe, current, self.teachers.given, self.task)
-                except BadInput as error:
-                    path = f"stages[{index}].{stage.kind}"
-                    raise ConfigError([Problem(self.pipeline.name, None, path, str(error))]) from error
-
-    def _teacher_artifact(self) -> Artifact | None:
-        """What retention and agreement are against."""
+    def _held_against(self) -> Artifact | Answers | None:
+        """What retention and agreement are of."""
         assert self.baseline is not None
         if self.pipeline.teacher is not None:
-            teacher = self.teachers.given
-            if not isinstance(teacher, NetworkTeacher):
-                return None
-            model = self._build(self.pipeline.teacher)
+            if not self.pipeline.teacher.network:
+                return self.teachers.answers(REPORTED)
+            model = built(self.pipeline.teacher, self.task, self.pipeline.seed)
             step = Step("teacher", self.pipeline.teacher.model_dump(mode="json"), {}, architecture.digest(model))
             key = digest_of(["teacher", step.digest, self._surroundings()])
             return self.nodes.obtain(key, lambda _: Made((Candidate(model, (step,)),)))[0].artifact()
@@ -374,7 +352,7 @@ class _Run:
     ) -> tuple[Measurement, bool]:
         """The measurement against the parent, the baseline and the control, and whether the store had it."""
         baseline = self.baseline.artifact() if self.baseline is not None and parent is not None else None
-        return self.measurements.obtain(artifact, parent, baseline, self._teacher_artifact(), splits, control)
+        return self.measurements.obtain(artifact, parent, baseline, self._held_against(), splits, control)
 
     def _assess(self, candidate: Candidate, scratch: Path, parent: Node) -> Assessment:
         folder = scratch / f"assess-{candidate.digest[:16]}"
@@ -450,15 +428,6 @@ def _trusted(pipeline: Pipeline) -> tuple[str, ...]:
         for variant in variants(stage):
             specs.extend([getattr(variant, "student", None), *getattr(variant, "peers", ())])
     return tuple(name for spec in specs if spec is not None for name in spec.trusted)
-
-
-def _require_measured(pipeline: Pipeline, task: Task) -> None:
-    """Refuses a budget on what will not be measured; known now, not after the training."""
-    if pipeline.budget is None:
-        return
-    broken = unmeasured(pipeline.budget, (task.benchmark_metric,), len(pipeline.bench.points))
-    if broken:
-        raise ConfigError([Problem(pipeline.name, None, f"budget.{key}", message) for key, message in broken])
 
 
 def _device(wanted: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,27 +48,26 @@ class Teachers:
         progress: Progress,
     ) -> None:
         self._task, self._store, self._device, self._progress = task, store, device, progress
-        self._spec = pipeline.teacher
+        self._answers: Answers | None = None
         self.given: Teacher | None = None
         if pipeline.teacher is not None:
             self.given = open_teacher(pipeline.teacher, build, task, store, device, progress)
         elif pipeline.model.has_weights:
             self.given = self.of(baseline)
 
-    def answers(self, splits: Sequence[str]) -> Answers | None:
-        """What the given teacher says of whole splits; None where it is one network, for which an ONNX file stands."""
-        if self._spec is None or self._spec.network or self.given is None:
-            return None
-        outputs = {}
-        for split in splits:
-            rows = np.arange(len(self._task.splits[split].inputs))
-            outputs[split] = np.asarray(self.given.answers(split, None, self._progress).of(rows)[OUTPUT], np.float32)
-        # By content: the same file of predictions says something else when the data is in another order.
-        digest = sha256("".join(outputs).encode())
-        for values in outputs.values():
-            digest.update(np.ascontiguousarray(values).data)
-        return Answers(digest.hexdigest(), outputs)
-
     def of(self, model: TorchModel) -> NetworkTeacher:
         """A network as teacher."""
         return NetworkTeacher(model.module, architecture.digest(model), self._task, self._store, self._device)
+
+    def answers(self, splits: Sequence[str]) -> Answers:
+        """What the given teacher answers on these splits, by which one that is no artifact is judged."""
+        teacher = self.given
+        assert teacher is not None, "a teacher is given"
+        if self._answers is None:
+            exact = teacher.exact()
+            outputs = {}
+            for split in splits:
+                rows = np.arange(len(self._task.splits[split].inputs))
+                outputs[split] = np.asarray(exact.answers(split, None, self._progress).of(rows)[OUTPUT])
+            self._answers = Answers(teacher.digest, outputs)
+        return self._answers

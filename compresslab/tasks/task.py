@@ -48,6 +48,7 @@ class Split:
         part: Which part of the source the samples are of: `train`, `validation`, `test`, or `transfer`.
         rows: Which rows of that part they are, as the source has them [n]: answers that were given as arrays are in
             that order.
+        part_size: How many samples that part has, also those in other splits or in none.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Split:
     digest: str
     part: str
     rows: Rows
+    part_size: int
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from compresslab.stages import Distill, Prune, Quantize, Train
     from compresslab.store import Store
     from compresslab.tasks import ImageClassification, Regression, Task, TaskSpec
+    from compresslab.teacher import TeacherSpec
 
 _HOMES = {
     "compresslab.candidate": ("Candidate", "OnnxModel", "Step", "TorchModel"),
@@ -61,6 +62,7 @@ _HOMES = {
     "compresslab.stages": ("Distill", "Prune", "Quantize", "Train"),
     "compresslab.store": ("Store",),
     "compresslab.tasks": ("ImageClassification", "Regression", "Task", "TaskSpec"),
+    "compresslab.teacher": ("TeacherSpec",),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -103,6 +105,7 @@ __all__ = [
     "StoreError",
     "Task",
     "TaskSpec",
+    "TeacherSpec",
     "TorchModel",
     "Train",
     "dump_pipeline",

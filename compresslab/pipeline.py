@@ -65,7 +65,9 @@ def variants(stage: Stage) -> tuple[Stage, ...]:
 
 def broken_rules(pipeline: Pipeline) -> list[tuple[str, str]]:
     """Every rule of order that the pipeline breaks, as (key path, reason and remedy)."""
-    broken: list[tuple[str, str]] = []
+    untrained = () if pipeline.teacher is None else pipeline.teacher.untrained("teacher")
+    reason = "this network has no weights, so nothing can be learned from it; give `weights` or a `checkpoint`"
+    broken = [(path, reason) for path in untrained]
     trained = pipeline.model.has_weights
     before: list[str] = []
     for index, stage in enumerate(pipeline.stages):

@@ -17,22 +17,22 @@ import numpy as np
 import torch
 
 from compresslab.bundle import write_bundle
-from compresslab.candidate import Candidate, Step, TorchModel
+from compresslab.candidate import Candidate, Step
 from compresslab.config import dump_pipeline
 from compresslab.digest import code_digest, digest_of, library_versions
-from compresslab.errors import BadInput, CompresslabError, ConfigError, Problem, StageFailed, StoreError
+from compresslab.errors import BadInput, CompresslabError, StageFailed, StoreError
 from compresslab.export import export
 from compresslab.launcher import started_alone
 from compresslab.measure.artifact import Artifact, load_artifact
-from compresslab.measure.budget import check, unmeasured
+from compresslab.measure.budget import check
 from compresslab.measure.frontier import FrontierPoint, frontier, select, ties
 from compresslab.measure.measurement import Measurement
 from compresslab.measure.measurement_io import to_json
 from compresslab.measured import REPORTED, Measurements
 from compresslab.models import architecture
-from compresslab.models.check import require_fit
 from compresslab.nodes import Made, Node, Nodes
 from compresslab.pipeline import variants
+from compresslab.preflight import built, fitting, require_measured
 from compresslab.progress import Noting, Progress, Silent
 from compresslab.rehearsal import rehearse
 from compresslab.report import Point, Report, load_results, write_report
@@ -40,14 +40,13 @@ from compresslab.route import PlanLine, going_on, planned, teaching
 from compresslab.run_directory import RunDirectory
 from compresslab.stage import Assessment, Context, Stage
 from compresslab.store import Store
-from compresslab.teacher import NetworkTeacher, Teacher
 from compresslab.teachers import Teachers
 from compresslab.world import main_first, on_main, world
 
 if TYPE_CHECKING:
-    from compresslab.models import ModelSpec
+    from compresslab.measure.evaluate import Answers
     from compresslab.pipeline import Pipeline
-    from compresslab.tasks import Task
+    from compresslab.teacher import Teacher
 
 _PARITY_SAMPLES = 512
 _ALONE = (
@@ -116,19 +115,19 @@ class _Run:
         self.progress.notes.extend(self.task.notes)
         if started_alone():
             self.progress.note(_ALONE)
-        _require_measured(pipeline, self.task)
+        require_measured(pipeline, self.task)
         self.trusted = _trusted(pipeline)
         self.nodes = Nodes(self.store, self._export)
         self.measurements = Measurements(self.store, self.task, pipeline.bench)
-        self.baseline_model = self._build(pipeline.model)
-        require_fit(self.baseline_model, self.task.batch("validation", np.arange(2), None), self.task.outputs)
+        self.baseline_model = fitting("model", pipeline.model, self.task, pipeline.seed)
         self.baseline_step = Step(
             "baseline", pipeline.model.model_dump(mode="json"), {}, architecture.digest(self.baseline_model)
         )
         self.teachers = Teachers(
-            pipeline, self.baseline_model, self._build, self.task, self.store, self.device, self.progress
-        )
-        rehearse(pipeline, self.baseline_model, self._build, self.teachers, self.task)
+            pipeline, self.baseline_model, lambda spec: fitting("teacher", spec, self.task, pipeline.seed),
+            self.task, self.store, self.device, self.progress,
+        )  # fmt: skip
+        rehearse(pipeline, self.baseline_model, self.teachers, self.task)
         self.baseline: Node | None = None
         self.trained: Node | None = None
 
@@ -248,25 +247,19 @@ class _Run:
         self.directory.event("stage", stage=stage.kind, key=key, cached=nodes[0].cached, seconds=nodes[0].seconds)
         return nodes
 
-    def _build(self, spec: ModelSpec) -> TorchModel:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.pipeline.seed)
-            return spec.build(self.task.signature)
-
     def _teacher(self) -> Teacher | None:
         """`teacher`, or `model` if it has weights, or what a `train` or `mutual` stage has made."""
         if self.teachers.given is not None or self.trained is None:
             return self.teachers.given
         return self.teachers.of(self.trained.candidate(self.trusted).network)
 
-    def _teacher_artifact(self) -> Artifact | None:
-        """What retention and agreement are against."""
+    def _held_against(self) -> Artifact | Answers | None:
+        """What retention and agreement are of."""
         assert self.baseline is not None
         if self.pipeline.teacher is not None:
-            teacher = self.teachers.given
-            if not isinstance(teacher, NetworkTeacher):
-                return None
-            model = self._build(self.pipeline.teacher)
+            if not self.pipeline.teacher.network:
+                return self.teachers.answers(REPORTED)
+            model = built(self.pipeline.teacher, self.task, self.pipeline.seed)
             step = Step("teacher", self.pipeline.teacher.model_dump(mode="json"), {}, architecture.digest(model))
             key = digest_of(["teacher", step.digest, self._surroundings()])
             return self.nodes.obtain(key, lambda _: Made((Candidate(model, (step,)),)))[0].artifact()
@@ -344,7 +337,7 @@ class _Run:
     ) -> tuple[Measurement, bool]:
         """The measurement against the parent, the baseline and the control, and whether the store had it."""
         baseline = self.baseline.artifact() if self.baseline is not None and parent is not None else None
-        return self.measurements.obtain(artifact, parent, baseline, self._teacher_artifact(), splits, control)
+        return self.measurements.obtain(artifact, parent, baseline, self._held_against(), splits, control)
 
     def _assess(self, candidate: Candidate, scratch: Path, parent: Node) -> Assessment:
         folder = scratch / f"assess-{candidate.digest[:16]}"
@@ -425,15 +418,6 @@ def _trusted(pipeline: Pipeline) -> tuple[str, ...]:
         for variant in variants(stage):
             specs.extend([getattr(variant, "student", None), *getattr(variant, "peers", ())])
     return tuple(name for spec in specs if spec is not None for name in spec.trusted)
-
-
-def _require_measured(pipeline: Pipeline, task: Task) -> None:
-    """Refuses a budget on what will not be measured; known now, not after the training."""
-    if pipeline.budget is None:
-        return
-    broken = unmeasured(pipeline.budget, (task.benchmark_metric,), len(pipeline.bench.points))
-    if broken:
-        raise ConfigError([Problem(pipeline.name, None, f"budget.{key}", message) for key, message in broken])
 
 
 def _device(wanted: str) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from compresslab.measure.evaluate import Answers
 from compresslab.models import architecture
-from compresslab.teacher import NetworkTeacher, Teacher, open_teacher
+from compresslab.teacher import OUTPUT, NetworkTeacher, Teacher, open_teacher
 
 if TYPE_CHECKING:
     from compresslab.candidate import TorchModel
@@ -44,7 +47,8 @@ class Teachers:
         device: str,
         progress: Progress,
     ) -> None:
-        self._task, self._store, self._device = task, store, device
+        self._task, self._store, self._device, self._progress = task, store, device, progress
+        self._answers: Answers | None = None
         self.given: Teacher | None = None
         if pipeline.teacher is not None:
             self.given = open_teacher(pipeline.teacher, build, task, store, device, progress)
@@ -54,3 +58,16 @@ class Teachers:
     def of(self, model: TorchModel) -> NetworkTeacher:
         """A network as teacher."""
         return NetworkTeacher(model.module, architecture.digest(model), self._task, self._store, self._device)
+
+    def answers(self, splits: Sequence[str]) -> Answers:
+        """What the given teacher answers on these splits, by which one that is no artifact is judged."""
+        teacher = self.given
+        assert teacher is not None, "a teacher is given"
+        if self._answers is None:
+            exact = teacher.exact()
+            outputs = {}
+            for split in splits:
+                rows = np.arange(len(self._task.splits[split].inputs))
+                outputs[split] = np.asarray(exact.answers(split, None, self._progress).of(rows)[OUTPUT])
+            self._answers = Answers(teacher.digest, outputs)
+        return self._answers

@@ -23,6 +23,7 @@ from compresslab import (
     Quantize,
     Residual,
     StoreError,
+    TeacherSpec,
     Train,
     load_artifact,
     load_pipeline,
@@ -228,7 +229,7 @@ def test_another_teacher_makes_what_learns_from_it_again(finished_run, tmp_path,
     architecture.save(
         ModelSpec(residual=Residual(widths=(8,))).build(Signature("images", 1, CLASSES)), tmp_path / "other"
     )
-    other = replace(finished_run.pipeline, teacher=ModelSpec(checkpoint=str(tmp_path / "other")))
+    other = replace(finished_run.pipeline, teacher=TeacherSpec(checkpoint=str(tmp_path / "other")))
     assert [line.cached for line in plan(other, finished_run.out)] == [True] + [False] * 5
 
 
@@ -336,7 +337,7 @@ def test_a_budget_on_what_is_not_measured_is_refused_first(
 
 
 def test_a_bench_of_a_graph_that_is_not_there_ends_before_the_training(copied_run, monkeypatch):
-    monkeypatch.setattr("compresslab.distillation.fit", lambda *_, **__: pytest.fail("trained first"))
+    monkeypatch.setattr("compresslab.distillation.learning.fit", lambda *_, **__: pytest.fail("trained first"))
     bench = BenchSettings(points=(BenchPoint(graph="text"),))
     with pytest.raises(ArtifactError, match="`text`"):
         run(replace(copied_run.pipeline, bench=bench, seed=5), copied_run.out)

@@ -59,7 +59,8 @@ SCRIPT = textwrap.dedent(
             for tensor in net.state_dict().values():
                 tensor.fill_(here.rank + 5)
         as_in_main(net)
-        seen["as in main"] = sorted({float(value) for tensor in net.state_dict().values() for value in tensor.flatten()})
+        held = torch.cat([tensor.flatten().double() for tensor in net.state_dict().values()])
+        seen["as in main"] = sorted(set(held.tolist()))
 
         seen["on main"] = on_main(lambda: {"rank": here.rank})
 

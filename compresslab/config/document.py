@@ -89,6 +89,13 @@ class PipelineDocument(Settings):
             raise ValueError(f"a name may hold letters, digits, `-`, `_` and `.`, but got {name!r}")
         return name
 
+    @field_validator("teacher")
+    @classmethod
+    def _weighs_against_others(cls, teacher: TeacherSpec | None) -> TeacherSpec | None:
+        if teacher is not None and teacher.weight != 1.0:
+            raise ValueError("`weight` is that of a teacher inside an `average`; leave it out here")
+        return teacher
+
     def pipeline(self, name: str, tuned: Mapping[int, Stage]) -> Pipeline:
         """The pipeline this says, called `name` unless it has a name of its own.
 

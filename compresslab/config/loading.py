@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from compresslab.config.tuning import KEY, chosen, find_choices, with_tune
 from compresslab.errors import ConfigError, Problem
 from compresslab.settings import Settings
 from compresslab.stages import Distill, Train, Tuned
-from compresslab.stages.tuned import Tunable, Variant, put
+from compresslab.stages.tuned import Variant, put
 from compresslab.strict_yaml import Document, KeyPath, Plain, read
 from compresslab.validation import validate
 
@@ -49,14 +49,10 @@ def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> Pipeline:
     plain = checked(first)
     tuned = {
         one.stage: Tuned(
-            tuple(
-                Variant({key[3:]: value for key, value in choice.items()},
-                        _tunable(checked({**first, **choice}).stages[one.stage].stage))
-                for choice in one.variants()
-            )
+            tuple(_variant(checked({**first, **choice}).stages[one.stage].stage, choice) for choice in one.variants())
         )
         for one in choices
-    }  # fmt: skip
+    }
     try:
         return plain.pipeline(folder_name(path.stem), tuned)
     except ConfigError as error:
@@ -125,9 +121,19 @@ def _placed(problem: Problem, document: Document) -> Problem:
     return replace(problem, file=mark.file, line=mark.line)
 
 
-def _tunable(stage: Stage) -> Tunable:
+def _variant(stage: Stage, choice: Iterable[KeyPath]) -> Variant:
+    """The stage with the values that were chosen, as its checked settings have them: paths are absolute there."""
     assert isinstance(stage, Train | Distill), "other stages are not tuned"
-    return stage
+    settings = _plain(stage)
+    return Variant({path[3:]: _at(settings, path[3:]) for path in choice}, stage)
+
+
+def _at(settings: Any, path: KeyPath) -> Any:
+    """One value of plain settings, which say nothing of a null that is the default."""
+    for part in path[:-1]:
+        settings = settings[part]
+    last = path[-1]
+    return settings.get(last) if isinstance(settings, dict) else settings[last]
 
 
 def _plain_stage(stage: Stage) -> Any:

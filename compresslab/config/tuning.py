@@ -18,6 +18,8 @@ MAX_VARIANTS = 32
 _TUNABLE = ("train", "distill")
 # What follows is handed to the user's own function as it is.
 _OPAQUE = "arguments"
+# A variant that trains for longer would win for that alone.
+_FIXED = "epochs"
 
 
 @dataclass(frozen=True)
@@ -52,15 +54,19 @@ def find_choices(document: Document) -> tuple[Choices, ...]:
     found: dict[int, dict[KeyPath, list[Plain]]] = {}
     for key, value in data.items():
         for path, values in _marked((key,), value):
-            if len(path) < 4 or path[0] != "stages":
+            if len(path) < 4 or path[0] != "stages" or not isinstance(path[1], int):
                 tell(path, "`tune` chooses settings of stages; give one value here")
             elif path[2] not in _TUNABLE:
                 allowed = " and ".join(f"`{kind}`" for kind in _TUNABLE)
                 tell(path, f"`tune` is for settings of {allowed}, which can stop a loser early; give one value here")
             elif not isinstance(values, list) or len(values) < 2:
                 tell(path, "`tune` needs a list of two values or more to choose from, such as `{tune: [1, 2, 4, 8]}`")
+            elif any(value in values[:place] for place, value in enumerate(values)):
+                tell(path, "`tune` lists a value twice; each is tried once")
+            elif path[3] == _FIXED:
+                tell(path, f"all variants train for the same `{_FIXED}`, or the longest would win; give one value here")
             else:
-                found.setdefault(int(path[1]), {})[path] = values
+                found.setdefault(path[1], {})[path] = values
     for stage, choices in found.items():
         count = math.prod(len(values) for values in choices.values())
         if count > MAX_VARIANTS:
@@ -99,16 +105,53 @@ def _marked(path: KeyPath, value: Plain) -> Iterator[tuple[KeyPath, Plain]]:
 
 
 def with_tune(schema: dict[str, Any]) -> dict[str, Any]:
-    """The JSON Schema of a pipeline file in which each setting of a stage that can be tuned may also be a `tune`."""
+    """The JSON Schema of a pipeline file in which settings of a stage may also be a `tune`, where the loader takes one.
+
+    What a stage shares with other places, such as the description of a network, is there a second time for it.
+    """
     definitions = schema["$defs"]
-    tune = {
-        "type": "object", "description": "The value is chosen on validation.",
-        "properties": {KEY: {"type": "array", "minItems": 2}}, "required": [KEY], "additionalProperties": False,
-    }  # fmt: skip
-    for name in _TUNABLE:
-        stage = definitions[name.capitalize()]
-        stage["properties"] = {
-            key: {"description": value.get("description", ""), "anyOf": [value, {"$ref": "#/$defs/Tune"}]}
-            for key, value in stage["properties"].items()
-        }
-    return {**schema, "$defs": {**definitions, "Tune": tune}}
+    copies: dict[str, Any] = {}
+
+    def copied(reference: str) -> str:
+        name = reference.rpartition("/")[2]
+        copy = f"Tunable{name}"
+        if copy not in copies:
+            copies[copy] = {}  # what refers to itself finds its copy begun
+            copies[copy] = inside(definitions[name])
+        return f"#/$defs/{copy}"
+
+    def inside(node: dict[str, Any]) -> dict[str, Any]:
+        return {key: part(key, value) for key, value in node.items()}
+
+    def part(key: str, value: Any) -> Any:
+        match key:
+            case "$ref":
+                return copied(value)
+            case "anyOf" | "oneOf" | "allOf":
+                return [inside(one) for one in value]
+            case "properties":
+                return {name: one if name in (_OPAQUE, _FIXED) else tunable(one) for name, one in value.items()}
+            case "items":
+                return tunable(value)
+        return value
+
+    def tunable(value: dict[str, Any]) -> dict[str, Any]:
+        tune = {
+            "type": "object", "description": "Chosen on validation.",
+            "properties": {KEY: {"type": "array", "items": value, "minItems": 2, "uniqueItems": True}},
+            "required": [KEY], "additionalProperties": False,
+        }  # fmt: skip
+        told: dict[str, Any] = {key: value[key] for key in ("description", "default") if key in value}
+        return {**told, "anyOf": [inside(value), tune]}
+
+    entry = definitions["StageEntry"]
+    properties = {
+        kind: {**one, "anyOf": [inside(branch) for branch in one["anyOf"]]} if kind in _TUNABLE else one
+        for kind, one in entry["properties"].items()
+    }
+    stages = {**schema["properties"]["stages"], "items": {"$ref": "#/$defs/TunableStageEntry"}}
+    return {
+        **schema,
+        "properties": {**schema["properties"], "stages": stages},
+        "$defs": {**definitions, **copies, "TunableStageEntry": {**entry, "properties": properties}},
+    }

@@ -117,7 +117,7 @@ def load_artifact(path: Path | str, verify: bool = True) -> Artifact:
         ArtifactError: There is no manifest, it is broken or newer than this version, or a file is missing or changed.
     """
     folder = _folder_of(Path(path))
-    manifest = _read(folder / MANIFEST)
+    manifest = read_manifest(folder / MANIFEST)
     graphs = {name: folder / info.file for name, info in manifest.graphs.items()}
     for name, file in graphs.items():
         info = manifest.graphs[name]
@@ -144,7 +144,12 @@ def _folder_of(path: Path) -> Path:
     )
 
 
-def _read(path: Path) -> Manifest:
+def read_manifest(path: Path) -> Manifest:
+    """Reads a manifest.json alone, whatever else lies beside it.
+
+    Raises:
+        ArtifactError: It is broken, or newer than this version.
+    """
     text = path.read_bytes()
     try:
         return Manifest.model_validate_json(text)

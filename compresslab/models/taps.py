@@ -18,6 +18,9 @@ def tapped(module: nn.Module, names: Sequence[str]) -> Iterator[Mapping[str, Ten
     """Collects what the named layers return, by name, while the network runs inside the block.
 
     A layer that runs several times in one pass is seen the last time; of a tuple the first tensor is taken.
+
+    Raises:
+        ModelError: A layer returns no tensor, or did not run.
     """
     seen: dict[str, Tensor] = {}
 
@@ -35,6 +38,14 @@ def tapped(module: nn.Module, names: Sequence[str]) -> Iterator[Mapping[str, Ten
             handle = module.get_submodule(name).register_forward_hook(watch(name))
             stack.callback(handle.remove)
         yield seen
+    for name in names:
+        if name not in seen:
+            # A container such as nn.ModuleList is a layer by name, but nothing ever calls it.
+            kind = type(module.get_submodule(name)).__name__
+            raise ModelError(
+                f"layer `{name}` ({kind}) is not run by its network, so there is nothing to see of it; name another "
+                "layer, such as one inside it"
+            )
 
 
 def require_layers(module: nn.Module, names: Sequence[str], whose: str) -> None:

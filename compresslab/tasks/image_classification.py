@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from compresslab.data.arrays import Images, Source, Targets, checked_images
 from compresslab.data.augmentation import Augmentation
-from compresslab.data.decoding import Decoding, refit, take
+from compresslab.data.decoding import Decoding, joined, refit, take
 from compresslab.data.fashion_mnist import FashionMnist
-from compresslab.data.hf_saved import load_saved
+from compresslab.data.hf_saved import is_saved, load_saved, read_saved_images
 from compresslab.data.identity import ids_of, sample_hashes
 from compresslab.data.image_folder import load_image_folder, read_unlabelled
 from compresslab.data.npz import load_npz, read_arrays
@@ -48,8 +48,9 @@ class ImageClassification(Settings):
     """A folder written by `save_to_disk` of Hugging Face `datasets`."""
     python: CodeReference | None = None
     """`module:function` of your own, which returns the same names as an .npz file has."""
-    transfer: FilePath | None = None
-    """Unlabelled images to distil on as well: a folder, or an .npz file with `images`."""
+    transfer: FilePath | Annotated[tuple[FilePath, ...], Field(strict=False, min_length=1)] | None = None
+    """Unlabelled images to distil on as well: a folder, an .npz file with `images`, or a folder written by
+    `save_to_disk`; or a list of these."""
     name: str | None = Field(None, pattern=r"^[^/\s]+$")
     """What results call it; null takes the name of the source."""
     size: int | None = Field(None, ge=1)
@@ -92,7 +93,8 @@ class ImageClassification(Settings):
         name = self.name or re.sub(r"[^\w.-]+", "_", source.name)
         images = {part: refit(arrays.inputs, decoding, cache) for part, arrays in source.parts.items()}
         if self.transfer is not None:
-            images["transfer"] = self._transfer(Path(self.transfer), images["train"], cache)
+            given = (self.transfer,) if isinstance(self.transfer, str) else self.transfer
+            images["transfer"] = joined([self._transfer(Path(one), images["train"], cache) for one in given], cache)
         _require_one_shape(name, images)
         hashes = {part: sample_hashes(inputs) for part, inputs in images.items()}
         classes = source.train.targets
@@ -109,7 +111,7 @@ class ImageClassification(Settings):
             targets = None if whole is None else whole[place.rows]
             chosen = hashes[place.part][place.rows]
             digest = content_digest(inputs[split], targets, chosen)
-            return Split(split, inputs[split], targets, ids_of(chosen), digest, place.part, place.rows)
+            return Split(split, inputs[split], targets, ids_of(chosen), digest, place.part, place.rows, place.size)
 
         splits = {split: made(split, place) for split, place in found.items()}
         prove_disjoint({split: part.ids for split, part in splits.items()})
@@ -139,12 +141,25 @@ class ImageClassification(Settings):
     def _transfer(self, path: Path, like: Images, cache: Path) -> Images:
         _, height, width, channels = like.shape
         decoding = Decoding(height if height == width else None, 3 if channels == 3 else 1, self.resize, self.crop)
-        if path.suffix != ".npz":
-            return read_unlabelled(path, decoding, cache)
-        arrays = read_arrays(path)
-        if "images" not in arrays:
-            raise DataError(f"{path}: has no `images`; found {', '.join(f'`{name}`' for name in arrays) or 'nothing'}")
-        return refit(checked_images(f"{path}: `images`", arrays["images"]), decoding, cache)
+        if path.suffix == ".npz":
+            found = refit(_unlabelled(path), decoding, cache)
+        elif is_saved(path):
+            found = read_saved_images(path, decoding, cache)
+        else:
+            found = read_unlabelled(path, decoding, cache)
+        if found.shape[1:] != like.shape[1:]:
+            raise DataError(
+                f"{path}: images are {list(found.shape[1:])} (height, width, channels), but those of train are "
+                f"{list(like.shape[1:])}; give `size`, to which all are resized"
+            )
+        return found
+
+
+def _unlabelled(path: Path) -> Images:
+    arrays = read_arrays(path)
+    if "images" not in arrays:
+        raise DataError(f"{path}: has no `images`; found {', '.join(f'`{name}`' for name in arrays) or 'nothing'}")
+    return checked_images(f"{path}: `images`", arrays["images"])
 
 
 def _require_one_shape(name: str, images: Mapping[str, Images]) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # Share of the pool, and at most this many: what a split takes when nothing is said.
 _DEFAULT_AMOUNTS = {"test": (0.15, 10_000), "validation": (0.1, 5_000), "calibration": (0.05, 1_000)}
 _ORDER = ("train", "transfer", "calibration", "validation", "test")
+_SHOWN = 5
 
 
 def _positive_or_share(value: int | float) -> int | float:
@@ -36,10 +37,14 @@ Amount = Annotated[int | float, AfterValidator(_positive_or_share)]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a split's samples are: which part of the source, and which rows of it, in the source's own order."""
+    """Where a split's samples are: which part of the source, and which rows of it, in the source's own order.
+
+    `size` is how many rows that part has.
+    """
 
     part: str
     rows: Rows
+    size: int
 
 
 def places(
@@ -61,7 +66,8 @@ def places(
         noun: What samples are called in errors and notes.
 
     Raises:
-        DataError: A split that the source has apart is asked for again, or the samples do not suffice.
+        DataError: A split that the source has apart is asked for again, `transfer` has samples that results are
+            reported on, or the samples do not suffice.
     """
     for split in ("validation", "test"):
         if split in ids and wanted.get(split) is not None:
@@ -76,7 +82,7 @@ def places(
     for part in ("test", "validation", "train"):
         if part in ids:
             fresh = ~np.isin(ids[part], seen)
-            found[part] = Place(part, np.flatnonzero(fresh))
+            found[part] = Place(part, np.flatnonzero(fresh), len(fresh))
             seen = np.concatenate([seen, ids[part]])
             if not fresh.all():
                 dropped = int((~fresh).sum())
@@ -90,16 +96,31 @@ def places(
         if split not in ids
     }
     carved = carve(ids["train"][pool], strata[pool], amounts, seed)
-    found.update({split: Place("train", pool[rows]) for split, rows in carved.items()})
+    found.update({split: Place("train", pool[rows], len(ids["train"])) for split, rows in carved.items()})
     if "transfer" in ids:
-        _, first = np.unique(ids["transfer"], return_index=True)
-        found["transfer"] = Place("transfer", np.sort(first[~np.isin(ids["transfer"][first], seen)]))
-        dropped = len(ids["transfer"]) - len(found["transfer"].rows)
+        found["transfer"], dropped = _transfer(ids, found, noun)
         if dropped:
             notes.append(f"{dropped} transfer {noun} are copies of others, and were left out")
-        if not len(found["transfer"].rows):
-            raise DataError(f"`transfer`: every {_one(noun)} is in another split already; leave it out")
     return {split: found[split] for split in _ORDER if split in found}, tuple(notes)
+
+
+def _transfer(ids: Mapping[str, Ids], found: Mapping[str, Place], noun: str) -> tuple[Place, int]:
+    """Samples that are in no other split, each once; and how many were left out for that."""
+    given = ids["transfer"]
+    for split in ("test", "validation"):
+        place = found[split]
+        rows = np.flatnonzero(np.isin(given, ids[place.part][place.rows]))
+        if len(rows):
+            first = ", ".join(str(row) for row in rows[:_SHOWN])
+            raise DataError(
+                f"`transfer`: {len(rows)} of {len(given)} {noun} are also in the {split} split (the first, counted "
+                f"from 0: {first}), so results on it would be too good; take these out of `transfer`"
+            )
+    _, first_rows = np.unique(given, return_index=True)
+    rows = np.sort(first_rows[~np.isin(given[first_rows], ids["train"])])
+    if not len(rows):
+        raise DataError(f"`transfer`: every {_one(noun)} is in another split already; leave it out")
+    return Place("transfer", rows, len(given)), len(given) - len(rows)
 
 
 def _one(noun: str) -> str:

@@ -97,7 +97,7 @@ class Regression(Settings):
             targets = None if table is None else table.targets[place.rows]
             inputs, chosen = features[place.part][place.rows], hashes[place.part][place.rows]
             digest = content_digest(inputs, targets, chosen)
-            return Split(split, inputs, targets, ids_of(chosen), digest, place.part, place.rows)
+            return Split(split, inputs, targets, ids_of(chosen), digest, place.part, place.rows, place.size)
 
         splits = {split: made(split, place) for split, place in found.items()}
         prove_disjoint({split: part.ids for split, part in splits.items()}, "samples")

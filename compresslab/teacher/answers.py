@@ -51,6 +51,9 @@ class Teacher(Protocol):
     def digest(self) -> str:
         """Identifies the teacher by everything that changes an answer."""
 
+    def exact(self) -> Teacher:
+        """The same teacher in full arithmetic, for what is reported of it rather than learned from it."""
+
     def require(self, mixup: float, outputs: Sequence[str]) -> None:
         """Checks that `answers` could be called so, without answering anything.
 

@@ -17,9 +17,13 @@ from compresslab.teacher.answers import OUTPUT, Answers, Cache
 
 if TYPE_CHECKING:
     from compresslab.progress import Progress
-    from compresslab.tasks import Task
+    from compresslab.tasks import Split, Task
 
 Floats = npt.NDArray[np.float32]
+
+# Rounded to three digits, the probabilities of a thousand classes may be off by this much together; logits are not so
+# near by chance.
+_SUMS_TO_ONE = 0.01
 
 
 @dataclass(frozen=True)
@@ -57,12 +61,7 @@ class ArrayTeacher:
                 )
             parts[split.part] = _checked(f"{path}: `{split.part}`", found[split.part], task)
         for split in task.splits.values():
-            most = int(split.rows.max()) + 1
-            if len(parts[split.part]) < most:
-                raise DataError(
-                    f"{path}: `{split.part}` has {len(parts[split.part])} rows, but the data has at least {most} "
-                    "samples there; predict for all samples of the source, in its order"
-                )
+            _require_rows(path, split, len(parts[split.part]))
         return ArrayTeacher(parts, digest_file(path), task)
 
     def answers(
@@ -76,9 +75,15 @@ class ArrayTeacher:
         cache: Cache = Cache(),  # noqa: ARG002, B008  nothing is computed, so nothing is kept
     ) -> Answers:
         """As `Teacher.answers`, for samples as they are."""
-        self.require(mixup if seed is not None else 0.0, outputs)
+        _require_output(outputs)
+        if seed is not None:
+            self._require_as_they_are(mixup)
         part = self.task.splits[split]
         return _Rows(self.parts[part.part], part.rows)
+
+    def exact(self) -> ArrayTeacher:
+        """As `Teacher.exact`."""
+        return self
 
     def require(self, mixup: float, outputs: Sequence[str]) -> None:
         """As `Teacher.require`.
@@ -87,16 +92,14 @@ class ArrayTeacher:
             DataError: The samples are augmented or mixed: the predictions would be of other samples.
             ModelError: Features of layers are asked for.
         """
+        _require_output(outputs)
+        self._require_as_they_are(mixup)
+
+    def _require_as_they_are(self, mixup: float) -> None:
         if mixup or not self.task.augmentation.changes_nothing:
             raise DataError(
                 "a teacher given as predictions cannot answer for augmented or mixed samples; remove `augment` from "
                 "the task and `mixup` from the stage, or give the teacher as a network"
-            )
-        layers = [name for name in outputs if name != OUTPUT]
-        if layers:
-            raise ModelError(
-                f"a teacher given as predictions has no layer `{layers[0]}`; leave out the losses on features, or give "
-                "the teacher as a network"
             )
 
 
@@ -109,10 +112,30 @@ class _Rows:
         return {OUTPUT: self.predictions[self.rows[rows]]}
 
 
+def _require_output(outputs: Sequence[str]) -> None:
+    layers = [name for name in outputs if name != OUTPUT]
+    if layers:
+        raise ModelError(
+            f"a teacher given as predictions has no layer `{layers[0]}`; leave out the losses on features, or give "
+            "the teacher as a network"
+        )
+
+
+def _require_rows(path: Path, split: Split, rows: int) -> None:
+    """Predictions of other data than the task's are no use, and nothing but their number tells them apart."""
+    there = split.part_size
+    if rows != there:
+        raise DataError(
+            f"{path}: `{split.part}` has {rows} rows, but the data has {there} samples there; predict for all samples "
+            "of the source, in its order, also for those that are split off or left out"
+        )
+
+
 def _checked(where: str, array: npt.NDArray[np.generic], task: Task) -> Floats:
     if array.dtype.kind not in "fiu":
         raise DataError(f"{where}: predictions must be numbers, but are {array.dtype}")
-    values = np.asarray(array, np.float32)
+    with np.errstate(over="ignore"):
+        values = np.asarray(array, np.float32)
     if values.ndim == 1:
         values = values[:, None]
     if values.ndim != 2 or values.shape[1] != task.outputs:
@@ -122,5 +145,13 @@ def _checked(where: str, array: npt.NDArray[np.generic], task: Task) -> Floats:
         )
     broken = int((~np.isfinite(values)).any(axis=1).sum())
     if broken:
-        raise DataError(f"{where}: {broken} rows hold NaN or infinity; give logits (the logarithm of 0 is infinite)")
+        raise DataError(
+            f"{where}: {broken} of {len(values)} rows hold NaN or infinity, or are too large for float32; give logits "
+            "(the logarithm of 0 is infinite)"
+        )
+    if task.labels and values.min() >= 0 and np.abs(values.sum(axis=1, dtype=np.float64) - 1).max() < _SUMS_TO_ONE:
+        raise DataError(
+            f"{where}: these are probabilities (no value is negative, and every row sums to 1); give logits, or "
+            "`numpy.log(numpy.maximum(probabilities, 1e-7))`"
+        )
     return values

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -21,6 +21,8 @@ from compresslab.teacher.records import Records, Writer, blocks, read, spot_chec
 from compresslab.world import on_main, wait
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from compresslab.progress import Progress
     from compresslab.tasks import Task
 
@@ -69,49 +71,57 @@ class NetworkTeacher:
     ) -> Answers:
         """As `Teacher.answers`. Stored answers are held against the network's own for a few samples when opened."""
         self.require(mixup, outputs)
+        if seed is None or (self.task.augmentation.changes_nothing and not mixup):
+            seed, mixup = None, 0.0  # the samples as they are, which are one view under any seed
         asked = _Asked(self, split, seed, mixup)
         stored = [name for name in outputs if name == OUTPUT or cache.features == "stored"]
-        found = {name: self._opened(asked, name, cache, progress) for name in stored}
-        missing = [name for name, records in found.items() if records is None]
-        if missing:
-            on_main(lambda: self._store(asked, missing, cache, progress))
-            wait()
-        records = {name: one or self._read(asked, name, cache) for name, one in found.items()}
+        # One process looks what is there: another, a little later, would find what the first has just written.
+        folders = on_main(lambda: self._folders(asked, stored, cache, progress))
+        wait()
+        records = {name: read(folder, self.task.outputs) for name, folder in folders.items()}
         return _Answers(asked, records, tuple(name for name in outputs if name not in stored))
 
-    def _opened(self, asked: _Asked, name: str, cache: Cache, progress: Progress) -> Records | None:
+    def exact(self) -> NetworkTeacher:
+        """As `Teacher.exact`."""
+        return replace(self, precision="fp32")
+
+    def _folders(self, asked: _Asked, names: Sequence[str], cache: Cache, progress: Progress) -> dict[str, Path]:
+        """Where the records are; what is not there is made, all of it in one pass."""
+        keys = {name: self._key(asked, name, cache) for name in names}
+        found = {name: self._usable(asked, name, key, progress) for name, key in keys.items()}
+        missing = {name: key for name, key in keys.items() if found[name] is None}
+        if missing:
+            self._store(missing, asked, cache, progress)
+        return {name: folder or self._written(keys[name]) for name, folder in found.items()}
+
+    def _usable(self, asked: _Asked, name: str, key: str, progress: Progress) -> Path | None:
         """The stored records, if there are any and they are this teacher's."""
-        key = self._key(asked, name, cache)
         found = self.store.find(_KIND, key)
         if found is None:
             return None
         records = read(found, self.task.outputs)
         rows = spot_checked(len(records))
-        live, kept = asked.live(rows, [name])[name], records.of(rows)
-        if cache.top_k is not None and name == OUTPUT:
-            largest = np.argsort(-kept, axis=1)[:, :1]
-            live, kept = np.take_along_axis(live, largest, axis=1), np.take_along_axis(kept, largest, axis=1)
-        if live.shape == kept.shape and np.abs(live - kept).max() <= _SPOT_TOLERANCE * max(1.0, np.abs(live).max()):
-            return records
+        if records.distance(rows, asked.live(rows, [name])[name]) <= _SPOT_TOLERANCE:
+            return found
         progress.note("cached teacher outputs differ from the teacher's own; they are computed again")
         self.store.discard(_KIND, key)
         return None
 
-    def _read(self, asked: _Asked, name: str, cache: Cache) -> Records:
-        found = self.store.find(_KIND, self._key(asked, name, cache))
+    def _written(self, key: str) -> Path:
+        found = self.store.find(_KIND, key)
         assert found is not None, "an entry that was just written is there"
-        return read(found, self.task.outputs)
+        return found
 
-    def _store(self, asked: _Asked, names: Sequence[str], cache: Cache, progress: Progress) -> None:
+    def _store(self, keys: Mapping[str, str], asked: _Asked, cache: Cache, progress: Progress) -> None:
         samples = len(self.task.splits[asked.split].inputs)
         with ExitStack() as stack:
             writers = {}
-            for name in names:
-                folder = stack.enter_context(self.store.writing(_KIND, self._key(asked, name, cache)))
+            for name, key in keys.items():
+                folder = stack.enter_context(self.store.writing(_KIND, key))
                 writers[name] = Writer(folder, samples, cache, logits=name == OUTPUT)
             progress.start("teacher", samples)
             for rows in blocks(samples, _BATCH):
-                answered = asked.live(rows, names)
+                answered = asked.live(rows, list(keys))
                 for name, values in answered.items():
                     if not np.isfinite(values).all():
                         raise ModelError(

@@ -67,7 +67,7 @@ def _best(teachers: list[Teacher], task: Task, progress: Progress) -> Teacher:
     rows = np.arange(len(split.targets))
     metric = METRICS[task.metric]
     scores = [
-        float(metric.value(teacher.answers("validation", None, progress).of(rows)[OUTPUT], split.targets))
+        float(metric.value(teacher.exact().answers("validation", None, progress).of(rows)[OUTPUT], split.targets))
         for teacher in teachers
     ]
     best = int(np.argmax(scores))

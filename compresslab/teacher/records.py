@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import logsumexp
 
+from compresslab.errors import ModelError
 from compresslab.teacher.answers import Cache
 
 _VALUES, _CLASSES, _REST = "values.npy", "classes.npy", "rest.npy"
@@ -45,6 +47,18 @@ class Records:
         np.put_along_axis(full, np.asarray(self.classes[rows], np.int64), values, axis=1)
         return full
 
+    def distance(self, rows: npt.NDArray[np.int64], live: Floats) -> float:
+        """How far what is stored for some rows is from live answers [b, ...], as a share of the largest of these.
+
+        Where only some logits were kept these are compared; infinite for answers of another shape.
+        """
+        values = np.asarray(self.values[rows], np.float32)
+        if self.classes is not None:
+            live = np.take_along_axis(live, np.asarray(self.classes[rows], np.int64), axis=1)
+        if live.shape != values.shape:
+            return float("inf")
+        return float(np.abs(live - values).max() / max(1.0, np.abs(live).max()))
+
 
 def read(folder: Path, width: int) -> Records:
     """The records in a folder; `width` is how many classes there are."""
@@ -73,15 +87,24 @@ class Writer:
         self._top_k = cache.top_k if logits else None
 
     def add(self, block: Floats) -> None:
-        """The next records, float32 [b, ...]."""
+        """The next records, float32 [b, ...].
+
+        Raises:
+            ModelError: They are too large for the type.
+        """
+        largest, limit = float(np.abs(block).max()), float(np.finfo(self._dtype).max)
+        if largest > limit:
+            raise ModelError(
+                f"the teacher's answers are as large as {largest:.3g}, and {self._dtype} ends at {limit:.3g}; give "
+                "`cache: {dtype: float32}`"
+            )
         if self._top_k is None or self._top_k >= block.shape[1]:
             self._append(_VALUES, block.astype(self._dtype))
             return
         classes = np.argsort(-block, axis=1, kind="stable")[:, : self._top_k]
-        values = np.take_along_axis(block, classes, axis=1)
-        self._append(_VALUES, values.astype(self._dtype))
+        self._append(_VALUES, np.take_along_axis(block, classes, axis=1).astype(self._dtype))
         self._append(_CLASSES, classes.astype(np.uint16 if block.shape[1] <= 1 << 16 else np.int32))
-        self._append(_REST, _shared_rest(block, values).astype(self._dtype))
+        self._append(_REST, _shared_rest(block, classes).astype(self._dtype))
 
     def _append(self, name: str, block: npt.NDArray[np.generic]) -> None:
         path = self._folder / name
@@ -107,11 +130,10 @@ def blocks(samples: int, size: int) -> Iterator[npt.NDArray[np.int64]]:
         yield np.arange(start, min(start + size, samples))
 
 
-def _shared_rest(logits: Floats, largest: Floats) -> npt.NDArray[np.float64]:
-    """The one logit that gives all other classes together the probability they had [n]."""
-    top = logits.max(axis=1, keepdims=True).astype(np.float64)
-    total = np.exp(logits - top).sum(axis=1)
-    rest = np.maximum(total - np.exp(largest - top).sum(axis=1), np.finfo(np.float32).tiny)
-    others = logits.shape[1] - largest.shape[1]
-    shared: npt.NDArray[np.float64] = np.log(rest / others) + top[:, 0]
+def _shared_rest(logits: Floats, kept: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """The one logit that gives all classes that are not kept [n, k] together the probability they had [n]."""
+    # Summed by itself: what is left of 1 after the largest probabilities is mostly rounding.
+    others = logits.astype(np.float64)
+    np.put_along_axis(others, kept, -np.inf, axis=1)
+    shared: npt.NDArray[np.float64] = logsumexp(others, axis=1) - np.log(logits.shape[1] - kept.shape[1])
     return shared

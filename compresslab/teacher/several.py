@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,6 +50,10 @@ class AverageTeacher:
         self.require(mixup, outputs)
         each = [teacher.answers(split, seed, progress, mixup=mixup, cache=cache) for teacher in self.teachers]
         return _Mean(tuple(each), np.asarray(self.weights, np.float32) / np.float32(sum(self.weights)))
+
+    def exact(self) -> AverageTeacher:
+        """As `Teacher.exact`."""
+        return replace(self, teachers=tuple(teacher.exact() for teacher in self.teachers))
 
     def require(self, mixup: float, outputs: Sequence[str]) -> None:
         """As `Teacher.require`.

@@ -10,7 +10,8 @@ from compresslab.models import ModelSpec
 from compresslab.one_of import the_one
 from compresslab.settings import FilePath
 
-_SEVERAL = ("predictions", "average", "best_of")
+_NETWORK = ("residual", "mlp", "checkpoint", "python")
+_OTHER = ("predictions", "average", "best_of")
 
 
 class TeacherSpec(ModelSpec):
@@ -28,16 +29,29 @@ class TeacherSpec(ModelSpec):
 
     @model_validator(mode="after")
     def _check_one_source(self) -> TeacherSpec:
-        if any(getattr(self, name) is not None for name in _SEVERAL):
-            the_one(self, (*_SEVERAL, *(name for name in ("residual", "checkpoint", "python"))))
+        given = [name for name in (*_NETWORK, *_OTHER) if getattr(self, name) is not None]
+        if given and self.network:
+            self._check_network()
             return self
-        self._check_network()
+        kind = the_one(self, (*_NETWORK, *_OTHER))
+        if self.weights is not None or self.arguments:
+            raise ValueError(f"`weights` and `arguments` are those of a network; leave them out beside `{kind}`")
+        if any(one.weight != 1.0 for one in self.best_of or ()):
+            raise ValueError("`weight` is that of a teacher inside an `average`; leave it out of `best_of`")
         return self
 
     @property
     def network(self) -> bool:
         """Whether this is one network."""
-        return all(getattr(self, name) is None for name in _SEVERAL)
+        return all(getattr(self, name) is None for name in _OTHER)
+
+    def untrained(self, path: str) -> list[str]:
+        """Paths of networks without weights, of which nothing can be learned; `path` is this one's."""
+        if self.network:
+            return [] if self.has_weights else [path]
+        name = "average" if self.average is not None else "best_of"
+        inside = [member.untrained(f"{path}.{name}[{index}]") for index, member in enumerate(self.members)]
+        return [found for one in inside for found in one]
 
     @property
     def members(self) -> tuple[TeacherSpec, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from compresslab.cli import bench, cache, compare, doctor, gate, report, run, schema
-from compresslab.cli.options import Debug, State
+from compresslab.cli.options import Debug, Log, State
 from compresslab.errors import CompresslabError, ConfigError, Interrupted
 
 if TYPE_CHECKING:
@@ -78,17 +78,30 @@ def invoke(arguments: Sequence[str]) -> int:
     except SystemExit as ending:
         return ending.code if isinstance(ending.code, int) else int(ending.code is not None)
     except CompresslabError as error:
-        if state.debug:
-            traceback.print_exc()
-        else:
-            # A configuration error begins with its file and line, which editors and terminals make a link of.
-            typer.echo(str(error) if isinstance(error, ConfigError | Interrupted) else f"error: {error}", err=True)
+        _tell(error, error.exit_code, state)
         return error.exit_code
-    except Exception:
+    except Exception as error:
         # Left to Python it would end with 1, which says "over budget" to whoever reads exit codes.
-        traceback.print_exc()
+        _tell(error, _UNEXPECTED, state)
         return _UNEXPECTED
     return 0
+
+
+def _tell(error: Exception, code: int, state: State) -> None:
+    """Says on stderr what ended the command; the traceback where it is asked for, or nobody expected the error."""
+    with_traceback = state.debug or not isinstance(error, CompresslabError)
+    if state.log is Log.json:
+        from compresslab.cli.progress import json_line
+
+        trace = {"traceback": "".join(traceback.format_exception(error))} if with_traceback else {}
+        event = "interrupted" if isinstance(error, Interrupted) else "error"
+        line = json_line(event, kind=type(error).__name__, message=str(error), exit_code=code, **trace)
+        typer.echo(line, err=True)
+    elif with_traceback:
+        traceback.print_exception(error)
+    else:
+        # A configuration error begins with its file and line, which editors and terminals make a link of.
+        typer.echo(str(error) if isinstance(error, ConfigError | Interrupted) else f"error: {error}", err=True)
 
 
 def _interrupt(signal_number: int, _frame: FrameType | None) -> NoReturn:

@@ -5,18 +5,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from compresslab.bundle.snippet import IMAGE, classify_image, open_graphs
+from compresslab.bundle.interface import files, inputs_and_outputs, use
 from compresslab.report import figures
 from compresslab.report.headline import comparison
 from compresslab.report.lineage import names, path_to, point_by_id
-from compresslab.report.markdown_syntax import bullets, code, escape, table
+from compresslab.report.markdown_syntax import code, escape, table
 from compresslab.report.results import results
 from compresslab.report.table import Column, Row, Table, machine_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from compresslab.measure.artifact import Manifest, TensorInfo
     from compresslab.report import Point, Report
     from compresslab.report.schema import LatencyResult, PointResult
 
@@ -29,63 +26,17 @@ def model_card(point: Point, report: Report) -> str:
     parts = [
         f"# {escape(report.pipeline)}: {escape(named[point.id])}",
         escape(comparison(found, told)),
-        "## Use",
-        *_use(manifest),
-        "## Inputs and outputs",
-        table(_signature(manifest)),
-        escape(_preprocessing(manifest)),
-        *_labels(manifest),
+        *use(manifest),
+        *inputs_and_outputs(manifest),
         "## Measured",
         table(_measured(told)),
         escape(_scope(told)),
         table(machine_table(report.machine)),
         "## How it was made",
         "\n".join(f"{index}. {_step(step, named)}" for index, step in enumerate(path, 1)),
-        "## Files",
-        table(_files(manifest)),
-        "For programs, `manifest.json` holds signature, preprocessing, labels and where the model comes from.",
+        *files(manifest),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _use(manifest: Manifest) -> list[str]:
-    if len(manifest.graphs) == 1:
-        intro = f"With onnxruntime, numpy and Pillow, in this folder, on an image of yours named `{IMAGE}`:"
-        return [intro, f"```python\n{classify_image(manifest)}\n```"]
-    return ["With onnxruntime, in this folder:", f"```python\n{open_graphs(manifest)}\n```"]
-
-
-def _signature(manifest: Manifest) -> Table:
-    columns = (Column("graph"), Column("direction"), Column("name"), Column("type"), Column("shape"))
-    rows = []
-    for name, info in manifest.graphs.items():
-        rows += [_tensor(name, "input", one) for one in info.inputs]
-        rows += [_tensor(name, "output", one) for one in info.outputs]
-    return Table("A dimension with a name may have any size.", columns, tuple(rows))
-
-
-def _tensor(graph: str, direction: str, tensor: TensorInfo) -> Row:
-    return Row(graph, (graph, direction, tensor.name, tensor.dtype, " x ".join(map(str, tensor.shape))))
-
-
-def _preprocessing(manifest: Manifest) -> str:
-    how = manifest.preprocessing
-    colour = "grey" if how.channels == 1 else "RGB"
-    share = f"the central {100 * how.crop:g} % of each side, " if how.crop < 1 else ""
-    return (
-        f"Inputs are {colour} images: {share}resized ({how.resize}) to {how.height} rows of {how.width} pixels, values "
-        f"0 to 255 divided by 255, less {_numbers(how.mean)}, divided by {_numbers(how.std)}, channels first. Outputs "
-        "are one score a class, before softmax."
-    )
-
-
-def _labels(manifest: Manifest) -> list[str]:
-    if not manifest.labels:
-        return []
-    return [
-        "Classes, in the order of the outputs:",
-        bullets(f"{index}: {name}" for index, name in enumerate(manifest.labels)),
-    ]
 
 
 def _measured(point: PointResult) -> Table:
@@ -137,16 +88,3 @@ def _step(step: PointResult, named: dict[str, str]) -> str:
         if plain:
             told += f"; {what}: {code(json.dumps(plain, ensure_ascii=False))}"
     return told
-
-
-def _files(manifest: Manifest) -> Table:
-    columns = (Column("graph"), Column("file"), Column("bytes", True), Column("opset", True), Column("SHA-256"))
-    rows = tuple(
-        Row(name, (name, info.file, figures.count(info.bytes), str(info.opset), info.sha256))
-        for name, info in manifest.graphs.items()
-    )
-    return Table("The exported graphs.", columns, rows)
-
-
-def _numbers(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:g}" for value in values)

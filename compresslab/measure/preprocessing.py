@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from io import BytesIO
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,9 @@ _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
     "nearest": Image.Resampling.NEAREST,
 }
+
+PixelInput = Literal["uint8-nhwc", "uint8-nchw", "float32-nhwc", "float32-nchw"]
+"""How a graph that normalizes by itself takes raw pixels 0..255: their type, and where the channels are."""
 
 # Pillow's decoders let these through on broken files, depending on the format and on where it is cut.
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error)
@@ -45,6 +48,8 @@ class ImagePreprocessing(Settings):
     """The filter; Pillow's, so it is antialiased when it shrinks."""
     crop: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """The central share of each side that is kept before resizing."""
+    folded: PixelInput | None = None
+    """How the graph takes raw pixels, where it normalizes by itself; null where it takes what `normalize` gives."""
 
     @model_validator(mode="after")
     def _check_channels(self) -> ImagePreprocessing:
@@ -85,18 +90,34 @@ class ImagePreprocessing(Settings):
         Raises:
             DataError: `images` has another type or shape.
         """
-        expected = (self.height, self.width, self.channels)
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
-            raise DataError(
-                f"images must be uint8 [n, {self.height}, {self.width}, {self.channels}] (rows, columns, channels, "
-                f"raw pixels 0..255), but got {images.dtype} {list(images.shape)}{_remedy(images, expected)}"
-            )
+        self._require_pixels(images)
         result = np.empty((len(images), self.channels, self.height, self.width), np.float32)
         for channel, (mean, std) in enumerate(zip(self.mean, self.std, strict=True)):
             plane = result[:, channel]
             np.multiply(images[..., channel], np.float32(1.0 / (255.0 * std)), out=plane)
             plane -= np.float32(mean / std)
         return result
+
+    def graph_input(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+        """Turns uint8 [n, height, width, channels] into what the graph takes: normalized, or as `folded` says.
+
+        Raises:
+            DataError: `images` has another type or shape.
+        """
+        if self.folded is None:
+            return self.normalize(images)
+        self._require_pixels(images)
+        dtype, layout = self.folded.split("-")
+        ordered = images if layout == "nhwc" else images.transpose(0, 3, 1, 2)
+        return np.ascontiguousarray(ordered, dtype=dtype)
+
+    def _require_pixels(self, images: npt.NDArray[np.uint8]) -> None:
+        expected = (self.height, self.width, self.channels)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
+            raise DataError(
+                f"images must be uint8 [n, {self.height}, {self.width}, {self.channels}] (rows, columns, channels, "
+                f"raw pixels 0..255), but got {images.dtype} {list(images.shape)}{_remedy(images, expected)}"
+            )
 
     def _pixels(self, image: Image.Image) -> npt.NDArray[np.uint8]:
         upright = ImageOps.exif_transpose(image)

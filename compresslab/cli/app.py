@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from compresslab.cli import bench, cache, compare, doctor, gate, report, run, schema
+from compresslab.cli import bench, cache, compare, doctor, export, gate, predict, report, run, schema, verify
 from compresslab.cli.options import Debug, Log, State
 from compresslab.errors import CompresslabError, ConfigError, Interrupted
 
@@ -33,6 +33,9 @@ app.command("run")(run.run)
 app.command("gate")(gate.gate)
 app.command("bench")(bench.bench)
 app.command("compare")(compare.compare)
+app.command("export")(export.export)
+app.command("predict")(predict.predict)
+app.command("verify")(verify.verify)
 app.command("report")(report.report)
 app.command("schema")(schema.schema)
 app.command("doctor")(doctor.doctor)

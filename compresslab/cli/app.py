@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import traceback
@@ -68,7 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if isinstance(stream, TextIOWrapper):
             # A terminal that cannot show `★` gets a `?`, not a traceback.
             stream.reconfigure(errors="replace")
-    sys.exit(invoke(sys.argv[1:] if arguments is None else arguments))
+    code = invoke(sys.argv[1:] if arguments is None else arguments)
+    # With torch loaded, the collections at the end of a process take more than a second of computing, and whoever has
+    # sent a signal waits for it.
+    gc.freeze()
+    sys.exit(code)
 
 
 def invoke(arguments: Sequence[str]) -> int:

@@ -27,10 +27,7 @@ def showing(stream: TextIO | None = None, *, as_json: bool = False) -> Iterator[
     stream = stream or sys.stderr
     console = Console(file=stream)
     shown: Bars | Lines | JsonLines
-    if as_json:
-        shown = JsonLines(stream)
-    else:
-        shown = Bars(console) if console.is_terminal else Lines(stream)
+    shown = JsonLines(stream) if as_json else Bars(console) if console.is_terminal else Lines(stream)
     try:
         yield shown
     finally:

@@ -1,10 +1,12 @@
 """What the pages in docs/ show can be run as it is shown."""
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from benchmarks.document import load
 from compresslab.config import load_pipeline
 from compresslab.distillation.terms import LossTerm
 
@@ -47,3 +49,10 @@ def test_what_the_page_on_distillation_shows_is_read(block: str, tmp_path: Path)
 def test_the_page_on_distillation_names_every_loss() -> None:
     page = (DOCS / "distillation.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == set(LossTerm.model_fields)
+
+
+@pytest.mark.parametrize("name", ["distillation_losses", "teacher_cache", "score_regression"])
+def test_tables_of_distillation_are_those_of_the_last_full_benchmark(name: str) -> None:
+    """`python -m benchmarks.NAME --table` prints what belongs in the page."""
+    page = (DOCS / "distillation.md").read_text(encoding="utf-8")
+    assert import_module(f"benchmarks.{name}").markdown(load(name)) in page

@@ -141,7 +141,7 @@ def with_tune(schema: dict[str, Any]) -> dict[str, Any]:
             "properties": {KEY: {"type": "array", "items": value, "minItems": 2, "uniqueItems": True}},
             "required": [KEY], "additionalProperties": False,
         }  # fmt: skip
-        told = {key: value[key] for key in ("description", "default") if key in value}
+        told: dict[str, Any] = {key: value[key] for key in ("description", "default") if key in value}
         return {**told, "anyOf": [inside(value), tune]}
 
     entry = definitions["StageEntry"]

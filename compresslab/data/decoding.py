@@ -128,7 +128,9 @@ def listing_digest(paths: Iterable[Path], root: Path) -> str:
 
 def _content(images: Images) -> str:
     """Tells images apart; an array in the cache by the name of its file, which says what it is of."""
-    return str(images.filename) if isinstance(images, np.memmap) else sha256(np.ascontiguousarray(images)).hexdigest()
+    return (
+        str(images.filename) if isinstance(images, np.memmap) else sha256(np.ascontiguousarray(images).data).hexdigest()
+    )
 
 
 def _decode_into(path: Path, files: Files, decoding: Decoding) -> None:

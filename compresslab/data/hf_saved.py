@@ -139,7 +139,7 @@ def _image_column(where: str, features: Any) -> str:
     """The one column of images."""
     from datasets import Image
 
-    images = [name for name, feature in features.items() if isinstance(feature, Image)]
+    images = [str(name) for name, feature in features.items() if isinstance(feature, Image)]
     if len(images) != 1:
         raise DataError(
             f"{where}: exactly one column must be of type Image, but {len(images)} are; found {_found(features)}"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from compresslab.data.identity import Ids
     from compresslab.data.splits import Rows
     from compresslab.measure.preprocessing import Preprocessing, Samples
+    from compresslab.models.signature import Reads
     from compresslab.tasks.objective import Objective
 
 Targets: TypeAlias = npt.NDArray[np.int64] | npt.NDArray[np.float32]
@@ -127,7 +128,8 @@ class Task:
     def signature(self) -> Signature:
         """What a network must read and answer to be one of this task's."""
         how = self.preprocessing
-        reads, inputs = ("features", how.width) if how.kind == "features" else ("images", how.channels)
+        reads: Reads = "features" if how.kind == "features" else "images"
+        inputs = how.width if how.kind == "features" else how.channels
         if isinstance(self.objective, Score):
             return Signature(reads, inputs, self.outputs, self.objective.center, self.objective.scale)
         return Signature(reads, inputs, self.outputs)

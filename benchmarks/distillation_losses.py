@@ -3,6 +3,7 @@
 python -m benchmarks.distillation_losses            five seeds an arm, then tuning, then five fresh seeds
 python -m benchmarks.distillation_losses --quick    one epoch, one seed an arm: proves that it runs
 python -m benchmarks.distillation_losses --table    the tables of the last full run
+python -m benchmarks.distillation_losses --beside   in a second process, on another core: the last arms first
 
 Arms are compared and chosen on validation. The best is confirmed on seeds that chose nothing, against a control that
 was tuned alike and costs as many steps; test is measured there alone. What is finished is kept under
@@ -43,10 +44,10 @@ from compresslab.training import FitSettings
 NAME = "distillation_losses"
 PIPELINE = Path(__file__).parent.parent / "pipelines" / "fashion_mnist.yaml"
 STUDENT = ModelSpec(residual=Residual(widths=(8, 16, 32), strides=(2, 2, 2), blocks=1))
-EPOCHS, VIEWS, PATIENCE = 6, 2, 3
-SEEDS, TUNING, FRESH = (0, 1, 2, 3, 4), (100, 101), (10, 11, 12, 13, 14)
+EPOCHS, VIEWS, PATIENCE = 5, 2, 2
+SEEDS, TUNING, FRESH = (0, 1, 2, 3, 4), 100, (10, 11, 12, 13, 14)
 RATES = (0.1, 0.2, 0.4)
-CONTROL, PATIENT_CONTROL = "control", "control, 3x the epochs"
+CONTROL, PATIENT_CONTROL = "control", "control, twice the epochs"
 
 
 @dataclass(frozen=True)
@@ -59,16 +60,16 @@ class Arm:
     peers: bool = False
     transfer: bool = False
 
-    def stage(self, rate: float, share: float) -> Stage:
+    def stage(self, rate: float, share: float, views: int) -> Stage:
         """The stage at a learning rate; `share` shortens it."""
         fit = FitSettings(epochs=max(1, round(self.epochs * share)), learning_rate=rate)
         if self.peers:
-            return Mutual(**fit.model_dump(), peers=(STUDENT, STUDENT), views=VIEWS)
+            return Mutual(**fit.model_dump(), peers=(STUDENT, STUDENT), views=views)
         if self.losses is None:
             return Train(**fit.model_dump())
         cache = Cache(dtype="float16", features="stored")
         return Distill(
-            **fit.model_dump(), student=STUDENT, losses=self.losses, views=VIEWS, mixup=self.mixup, cache=cache
+            **fit.model_dump(), student=STUDENT, losses=self.losses, views=views, mixup=self.mixup, cache=cache
         )
 
 
@@ -89,7 +90,7 @@ ARMS: Mapping[str, Arm] = {
     "KD + hint": Arm(EPOCHS, _terms(_KD, _TASK, {"hint": Hint(student="stages.2", teacher="stages.2", weight=1.0)})),
     "mutual, two peers": Arm(EPOCHS, peers=True),
     "KD + clip art": Arm(EPOCHS, _terms(_KD, _TASK), transfer=True),
-    "function matching, 3x the epochs": Arm(EPOCHS * PATIENCE, _terms({"kd": Kd(temperature=4.0)}), mixup=1.0),
+    "function matching, twice the epochs": Arm(EPOCHS * PATIENCE, _terms({"kd": Kd(temperature=4.0)}), mixup=1.0),
     PATIENT_CONTROL: Arm(EPOCHS * PATIENCE),
 }
 
@@ -99,19 +100,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--beside", action="store_true", help="a second process: takes the arms from the last on")
     options = parser.parse_args(arguments)
     if options.table:
         print(markdown(load(NAME)))
         return
     begun = time.perf_counter()
     trainings = Trainings(Path("runs") / f"{NAME}{'-quick' if options.quick else ''}", options.quick)
-    seeds, tuning, fresh = ((0,), (100,), (10, 11)) if options.quick else (SEEDS, TUNING, FRESH)
+    seeds, fresh = ((0,), (10,)) if options.quick else (SEEDS, FRESH)
+    if options.beside:
+        for name in reversed(list(ARMS)):
+            for seed in seeds:
+                trainings.score(name, 0.2, seed)
+        return
     screened = {name: [trainings.score(name, 0.2, seed) for seed in seeds] for name in ARMS}
     taught = {name: float(np.mean([one["validation"] for one in found])) for name, found in screened.items()
               if not name.startswith(CONTROL)}  # fmt: skip
     best = max(taught, key=lambda name: taught[name])
     control = PATIENT_CONTROL if ARMS[best].epochs > EPOCHS else CONTROL
-    rates = {name: _tuned(trainings, name, tuning) for name in (best, control)}
+    rates = {name: 0.2 if options.quick else _tuned(trainings, name) for name in (best, control)}
     confirmed = {
         name: [trainings.score(name, rates[name], seed, test=True) for seed in fresh] for name in (best, control)
     }
@@ -124,11 +131,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     publish(NAME, time.perf_counter() - begun, body, quick=options.quick)
 
 
-def _tuned(trainings: Trainings, name: str, seeds: Sequence[int]) -> float:
-    """The learning rate with the best mean on validation."""
-    means = {
-        rate: float(np.mean([trainings.score(name, rate, seed)["validation"] for seed in seeds])) for rate in RATES
-    }
+def _tuned(trainings: Trainings, name: str) -> float:
+    """The learning rate with the best quality on validation, of a seed that is used for nothing else."""
+    means = {rate: float(trainings.score(name, rate, TUNING)["validation"]) for rate in RATES}
     return max(means, key=lambda rate: means[rate])
 
 
@@ -137,13 +142,10 @@ class Trainings:
 
     def __init__(self, folder: Path, quick: bool) -> None:
         self._folder = folder
-        self._share = 0.1 if quick else 1.0
+        self._share, self._views = (0.1, 1) if quick else (1.0, VIEWS)
         self._file = folder / "trainings.jsonl"
         self._done: dict[str, dict[str, Any]] = {}
-        if self._file.is_file():
-            for line in self._file.read_text(encoding="utf-8").splitlines():
-                one = json.loads(line)
-                self._done[one["key"]] = one
+        self._read()
         pipeline = load_pipeline(PIPELINE)
         self._store = Store(folder / ".store")
         images = pipeline.task.image_classification
@@ -153,6 +155,13 @@ class Trainings:
         more = TaskSpec(image_classification=images.model_copy(update={"transfer": str(clips)}))
         self._more = more.load(self._store.root / "data")
         self._teacher = pipeline.model.build(self._plain.signature)
+
+    def _read(self) -> None:
+        """What this process or another one has finished."""
+        if self._file.is_file():
+            for line in self._file.read_text(encoding="utf-8").splitlines():
+                one = json.loads(line)
+                self._done.setdefault(one["key"], one)
 
     def unlabelled(self) -> str:
         """What the extra images are."""
@@ -166,11 +175,12 @@ class Trainings:
     def score(self, arm: str, rate: float, seed: int, *, test: bool = False) -> dict[str, Any]:
         """Validation accuracy (and test, when asked) of one training, and its seconds."""
         key = f"{arm} | {rate} | {seed} | {'test' if test else 'validation'}"
+        self._read()
         if key in self._done:
             return self._done[key]
         settings = ARMS[arm]
         task = self._more if settings.transfer else self._plain
-        stage = settings.stage(rate, self._share)
+        stage = settings.stage(rate, self._share, self._views)
         context = self._context(task, seed, digest_of(key))
         begun = time.perf_counter()
         made = stage.apply(self._fresh(seed), context)[0].network
@@ -224,9 +234,9 @@ def markdown(body: Mapping[str, Any]) -> str:
     verdict = "confirmed" if low > 0 else "not confirmed: a null result" if high > 0 else "it hurts"
     lines += [
         "",
-        f"{body['student_parameters']:,} parameters, {body['epochs']} epochs, {len(body['seeds'])} seeds; intervals are "
-        f"Student's over the seeds, differences paired by seed. Unlabelled data: {body['unlabelled']}. Seconds on one "
-        "thread, the teacher's answers included where nothing before had asked for them.",
+        f"{body['student_parameters']:,} parameters, {body['epochs']} epochs, {len(body['seeds'])} seeds; intervals "
+        f"are Student's over the seeds, differences paired by seed. Unlabelled data: {body['unlabelled']}. Seconds on "
+        "one thread, the teacher's answers included where nothing before had asked for them.",
         "",
         f"Best on validation: {best}. On {len(body['fresh_seeds'])} fresh seeds, learning rates tuned alike "
         f"({best}: {body['rates'][best]}, {other}: {body['rates'][other]}): test {_interval(ours)} against "

@@ -33,17 +33,15 @@ class Measurements:
         store: Where they are kept.
         task: Whose validation and test splits quality is measured on.
         bench: How latency is measured.
-        fresh: Measures everything once more, whatever the store has.
 
     Raises:
         DataError: A split has no labels.
     """
 
-    def __init__(self, store: Store, task: Task, bench: BenchSettings, fresh: bool = False) -> None:
+    def __init__(self, store: Store, task: Task, bench: BenchSettings) -> None:
         self._store = store
         self._task = task
         self._bench = bench
-        self._fresh = fresh
         self._made: set[str] = set()
         self.machine = fingerprint()
         splits = [_labelled(task, name) for name in REPORTED]
@@ -71,8 +69,6 @@ class Measurements:
         control: Artifact | None,
     ) -> tuple[Measurement, bool]:
         key = self._key((artifact, parent, baseline, teacher, control), splits)
-        if self._fresh and key not in self._made:
-            self._store.discard(_KIND, key)
         found = self._store.find(_KIND, key)
         if found is not None:
             return from_json(json.loads((found / _FILE).read_text(encoding="utf-8"))), key not in self._made

@@ -60,6 +60,11 @@ class Node:
         """Whether this is a network that was trained only to compare with."""
         return bool(self.lineage[-1].decisions.get("control", False))
 
+    @property
+    def best(self) -> bool:
+        """Whether the stage found it the best of what it made."""
+        return bool(self.lineage[-1].decisions.get("best", True))
+
     def artifact(self) -> Artifact:
         """The exported model, its hashes checked."""
         return load_artifact(self.folder / "artifact")
@@ -77,18 +82,17 @@ class Nodes:
     Args:
         store: Where they are kept.
         export: Writes the artifact of a candidate into a folder.
-        fresh: Makes every node once more, whatever the store has.
     """
 
-    def __init__(self, store: Store, export: Callable[[Candidate, Path], Artifact], fresh: bool = False) -> None:
+    def __init__(self, store: Store, export: Callable[[Candidate, Path], Artifact]) -> None:
         self._store = store
         self._export = export
-        self._fresh = fresh
         self._made: set[str] = set()
 
-    def has(self, key: str) -> bool:
-        """Whether the store has the entry, so that `obtain` would make nothing."""
-        return self._store.find(_KIND, key) is not None
+    def find(self, key: str) -> tuple[Node, ...] | None:
+        """The nodes of one application of a stage if the store has them, so that `obtain` would make nothing."""
+        found = self._store.find(_KIND, key)
+        return None if found is None else self._read(found, cached=key not in self._made)
 
     def obtain(self, key: str, make: Callable[[Path], Made]) -> tuple[Node, ...]:
         """The nodes of one application of a stage.
@@ -97,19 +101,13 @@ class Nodes:
             key: Identifies the application and all that goes into it.
             make: Called with a scratch folder that survives a crash, unless the store has the entry.
         """
-        found = on_main(lambda: self._found(key))
+        found = on_main(lambda: self._store.find(_KIND, key))
         if found is None:
             self._write(key, make)
             self._made.add(key)
             found = self._store.find(_KIND, key)
             assert found is not None, "an entry that was just written is there"
         return self._read(found, cached=key not in self._made)
-
-    def _found(self, key: str) -> Path | None:
-        if self._fresh and key not in self._made:
-            self._store.discard(_KIND, key)
-            self._store.clear_scratch(_KIND, key)
-        return self._store.find(_KIND, key)
 
     def _write(self, key: str, make: Callable[[Path], Made]) -> None:
         """Makes the candidates, in every process that trains with this one; the main one alone writes them."""

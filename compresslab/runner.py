@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -17,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from compresslab import __version__
 from compresslab.bundle import write_bundle
 from compresslab.candidate import Candidate, Step
 from compresslab.config import dump_pipeline
 from compresslab.digest import code_digest, digest_of, library_versions
 from compresslab.errors import BadInput, CompresslabError, StageFailed, StoreError
 from compresslab.export import export
+from compresslab.launcher import started_alone
 from compresslab.measure.artifact import Artifact, load_artifact
 from compresslab.measure.budget import check
 from compresslab.measure.frontier import FrontierPoint, frontier, select, ties
@@ -32,14 +33,16 @@ from compresslab.measured import REPORTED, Measurements
 from compresslab.models import architecture
 from compresslab.nodes import Made, Node, Nodes
 from compresslab.pipeline import variants
-from compresslab.preflight import built, fitting, require_measured, require_trainable_stages
+from compresslab.preflight import built, fitting, require_measured
 from compresslab.progress import Noting, Progress, Silent
+from compresslab.rehearsal import rehearse
 from compresslab.report import Point, Report, load_results, write_report
+from compresslab.route import PlanLine, going_on, planned, teaching
 from compresslab.run_directory import RunDirectory
 from compresslab.stage import Assessment, Context, Stage
 from compresslab.store import Store
 from compresslab.teachers import Teachers
-from compresslab.world import world
+from compresslab.world import main_first, on_main, world
 
 if TYPE_CHECKING:
     from compresslab.measure.evaluate import Answers
@@ -47,16 +50,11 @@ if TYPE_CHECKING:
     from compresslab.teacher import Teacher
 
 _PARITY_SAMPLES = 512
+_ALONE = (
+    "`accelerate launch` was asked for several processes and has started this one only; on CPUs several are started by "
+    "`torchrun --nproc-per-node N -m compresslab run ...`, or by `accelerate launch --multi_gpu`"
+)
 _LIBRARIES = ("torch", "torch-pruning", "accelerate", "numpy", "onnx", "onnxscript", "onnxruntime", "safetensors")
-
-
-@dataclass(frozen=True)
-class PlanLine:
-    """What `run` would do for one stage. `seconds` is how long it took the last time; None if it never ran here."""
-
-    stage: str
-    cached: bool
-    seconds: float | None
 
 
 def run(
@@ -73,7 +71,7 @@ def run(
         pipeline: What to do.
         out: The run directory; default `runs/<pipeline name>`.
         store: The cache; default `.store` beside the run directory. What is there already is not computed again.
-        fresh: Computes everything again and replaces what the cache has.
+        fresh: Computes everything again, teachers' answers too, and replaces what the cache has.
         progress: Told of every step.
 
     Returns:
@@ -87,9 +85,10 @@ def run(
     place, cache = _places(pipeline, out, store)
     if world().main:
         return _Run(pipeline, place, cache, fresh, progress or Silent()).report()
-    # A process that only helps to train: what it writes about the run is thrown away.
+    # A process that only helps to train says nothing, and what it writes about the run is thrown away. What the main
+    # one has made anew it must not throw away again.
     with TemporaryDirectory() as folder:
-        return _Run(pipeline, Path(folder) / pipeline.name, cache, fresh, Silent()).report()
+        return _Run(pipeline, Path(folder) / pipeline.name, cache, False, Silent()).report()
 
 
 def plan(pipeline: Pipeline, out: Path | str | None = None, *, store: Path | str | None = None) -> tuple[PlanLine, ...]:
@@ -111,14 +110,16 @@ class _Run:
         self.directory = RunDirectory(out)
         self.display = progress
         self.progress = Noting(progress)
-        self.store = Store(store, self.progress.note)
+        self.store = Store(store, self.progress.note, fresh=fresh)
         self.device = _device(pipeline.device)
-        self.task = pipeline.task.load(self.store.root / "data")
+        self.task = main_first(lambda: pipeline.task.load(self.store.root / "data"))
         self.progress.notes.extend(self.task.notes)
+        if started_alone():
+            self.progress.note(_ALONE)
         require_measured(pipeline, self.task)
         self.trusted = _trusted(pipeline)
-        self.nodes = Nodes(self.store, self._export, fresh)
-        self.measurements = Measurements(self.store, self.task, pipeline.bench, fresh)
+        self.nodes = Nodes(self.store, self._export)
+        self.measurements = Measurements(self.store, self.task, pipeline.bench)
         self.baseline_model = fitting("model", pipeline.model, self.task, pipeline.seed)
         self.baseline_step = Step(
             "baseline", pipeline.model.model_dump(mode="json"), {}, architecture.digest(self.baseline_model)
@@ -127,7 +128,7 @@ class _Run:
             pipeline, self.baseline_model, lambda spec: fitting("teacher", spec, self.task, pipeline.seed),
             self.task, self.store, self.device, self.progress,
         )  # fmt: skip
-        require_trainable_stages(pipeline, self.baseline_model.module, self.teachers.given, self.task)
+        rehearse(pipeline, self.baseline_model, self.teachers, self.task)
         self.baseline: Node | None = None
         self.trained: Node | None = None
 
@@ -158,14 +159,19 @@ class _Run:
             machine=self.measurements.machine,
             notes=tuple(dict.fromkeys(self.progress.notes)),
         )
-        self.directory.keep_only({point.id for point in points})
+        if world().main:
+            self._write(report)
+        return report
+
+    def _write(self, report: Report) -> None:
+        self.directory.keep_only({point.id for point in report.points})
         self.directory.clear_selected()
-        if selected is not None:
-            write_bundle(report.point(selected), report, self.directory.path / "selected")
-        self.directory.lock(self._lock(points))
+        if report.selected is not None:
+            origin = {"pipeline_digest": digest_of(dump_pipeline(self.pipeline)), "compresslab": __version__}
+            write_bundle(report.point(report.selected), report, self.directory.path / "selected", origin)
+        self.directory.lock(self._lock(report.points))
         write_report(report, self.directory.path)
         self.directory.event("done", selected=report.selected, budget=report.budget.status)
-        return report
 
     def _points(self) -> tuple[Point, ...]:
         points: list[Point] = []
@@ -183,47 +189,27 @@ class _Run:
         current: tuple[Node, ...] = (self.baseline,)
         for stage in self.pipeline.stages:
             made = [(parent, self._apply(stage, parent)) for parent in current]
-            if stage.kind == "train":  # before it is measured: it is its own teacher
-                self.trained = made[-1][1][-1]
-            current = ()
+            self.trained = teaching(stage, [node for _, nodes in made for node in nodes]) or self.trained
             for parent, nodes in made:
                 control = next((node for node in nodes if node.control), None)
-                found = [add(node, parent, control=control) for node in nodes]
-                current = (*current, *self._going_on(stage, nodes, found))
-            if stage.kind == "mutual":
-                self.trained = current[-1]
+                for node in nodes:
+                    add(node, parent, control=control)
+            current = tuple(node for _, nodes in made for node in going_on(stage, nodes))
         return tuple(points)
-
-    def _going_on(self, stage: Stage, nodes: Sequence[Node], points: Sequence[Point]) -> list[Node]:
-        """The candidates that the next stage starts from: no controls, and of peers the best where that is asked."""
-        pairs = [(node, point) for node, point in zip(nodes, points, strict=True) if not node.control]
-        if getattr(stage, "keep", "all") == "best":
-            key = self.task.benchmark_metric
-            pairs = [max(pairs, key=lambda pair: pair[1].measurement.quality["validation"][key].value)]
-        return [node for node, _ in pairs]
 
     def plan(self) -> tuple[PlanLine, ...]:
         """The stages, whether the store has them, and what they took when they last ran."""
-        seconds = _last_seconds(self.directory.path)
-        root = self.baseline_step.digest
-        lines = [PlanLine("baseline", self.nodes.has(self._baseline_key()), seconds.get((False, "baseline")))]
+        last_time = _last_seconds(self.directory.path)
+        root = Node((self.baseline_step,), self.store.root, 0.0, cached=False)
 
-        def add(stage: Stage, lineage: Sequence[str], reference: bool, key: str) -> None:
-            last_time = seconds.get((reference, *lineage, stage.kind))
-            lines.append(PlanLine(stage.kind, self.nodes.has(key), last_time))
+        def find(stage: Stage, start: Node, trained: Node | None) -> tuple[Node, ...] | None:
+            return self.nodes.find(self._key(stage, start, trained))
 
-        for stage in self.pipeline.references:
-            add(stage, ["baseline"], True, self._key(stage, digest_of([root]), self._teacher_digest(None)))
-        steps, lineage = [root], ["baseline"]
-        trained: str | None = None
-        for stage in self.pipeline.stages:
-            key = self._key(stage, digest_of(steps), self._teacher_digest(trained))
-            add(stage, lineage, False, key)
-            steps.append(digest_of([key, 0]))
-            lineage.append(stage.kind)
-            if stage.kind == "train":
-                trained = digest_of(steps)
-        return tuple(lines)
+        def seconds(reference: bool, lineage: Sequence[str]) -> float | None:
+            return last_time.get((reference, *lineage))
+
+        first = PlanLine("baseline", self.nodes.find(self._baseline_key()) is not None, seconds(False, ["baseline"]))
+        return (first, *planned(self.pipeline, root, find, seconds))
 
     # -- making ------------------------------------------------------------------------------------------------------
 
@@ -237,8 +223,7 @@ class _Run:
         return node
 
     def _apply(self, stage: Stage, parent: Node) -> tuple[Node, ...]:
-        teacher = self._teacher_digest(None if self.trained is None else self.trained.digest)
-        key = self._key(stage, parent.digest, teacher)
+        key = self._key(stage, parent, self.trained)
 
         def make(scratch: Path) -> Made:
             progress = Noting(self.display)
@@ -270,9 +255,6 @@ class _Run:
             return self.teachers.given
         return self.teachers.of(self.trained.candidate(self.trusted).network)
 
-    def _teacher_digest(self, trained: str | None) -> str | None:
-        return trained if self.teachers.given is None else self.teachers.given.digest
-
     def _held_against(self) -> Artifact | Answers | None:
         """What retention and agreement are of."""
         assert self.baseline is not None
@@ -301,6 +283,7 @@ class _Run:
             provenance={
                 "lineage": [{"kind": step.kind, "settings": dict(step.settings)} for step in candidate.lineage],
                 "data": self.task.digest,
+                "splits": {name: split.digest for name, split in self.task.splits.items()},
                 "seed": self.pipeline.seed,
                 "versions": library_versions(*_LIBRARIES),
             },
@@ -315,6 +298,7 @@ class _Run:
             "seed": self.pipeline.seed,
             "device": self.device,
             "threads": torch.get_num_threads(),
+            "processes": world().size,
             "versions": library_versions(*_LIBRARIES),
             "code": code_digest("compresslab.nodes", "compresslab.export"),
         }
@@ -322,13 +306,17 @@ class _Run:
     def _baseline_key(self) -> str:
         return digest_of(["baseline", self.baseline_step.digest, self._surroundings()])
 
-    def _key(self, stage: Stage, parent: str, teacher: str | None) -> str:
+    def _key(self, stage: Stage, parent: Node, trained: Node | None) -> str:
+        if self.teachers.given is not None:
+            teacher: str | None = self.teachers.given.digest
+        else:
+            teacher = None if trained is None else trained.digest
         parts = {
             "kind": stage.kind,
             "version": stage.version,
             "settings": stage.model_dump(mode="json"),
             "stage": code_digest(*{type(one).__module__ for one in (stage, *variants(stage))}),
-            "parent": parent,
+            "parent": parent.digest,
             "teacher": teacher,
             "surroundings": self._surroundings(),
         }
@@ -356,8 +344,13 @@ class _Run:
 
     def _assess(self, candidate: Candidate, scratch: Path, parent: Node) -> Assessment:
         folder = scratch / f"assess-{candidate.digest[:16]}"
-        folder.mkdir(parents=True, exist_ok=True)
-        artifact = self._export(candidate, folder)
+
+        def export_here() -> None:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._export(candidate, folder)
+
+        on_main(export_here)
+        artifact = load_artifact(folder)
         measurement, _ = self._measure(artifact, parent.artifact(), ("validation",))
         return Assessment(measurement, check(self.pipeline.budget, measurement, artifact.bytes))
 

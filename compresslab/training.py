@@ -20,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from compresslab.errors import BadInput, Diverged
 from compresslab.settings import Settings
-from compresslab.world import World, wait, world
+from compresslab.world import World, as_in_main, mean_gradients, wait, world
 
 if TYPE_CHECKING:
     from compresslab.progress import Progress
@@ -55,7 +55,7 @@ class FitSettings(Settings):
     """Arithmetic of the forward and backward pass; weights and losses are fp32 in all. `fp16` scales its gradients."""
     accumulate: int = Field(1, ge=1)
     """Parts in which a step's batch is computed, one after the other, where the whole does not fit memory. Losses over
-    the relations of a batch see a part at a time."""
+    the relations of a batch, and BatchNorm, see a part at a time."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,15 @@ class Batch:
         targets: Whole numbers or floats [b], or one row a sample [b, outputs]; None where nothing is labelled.
         labelled: Which samples have targets, bool [b]; None where all have, or none.
         teacher: The teacher's answers by name, float32 [b, ...] each; empty without a teacher.
+        labelled_share: Share of the labelled samples in the step's whole batch, where this is a part of one: a mean
+            over the labelled samples of the parts must weigh a part by how many it has. None where all or none are.
     """
 
     inputs: Tensor
     targets: Tensor | None
     labelled: Tensor | None = None
     teacher: Mapping[str, Tensor] = field(default_factory=dict)
+    labelled_share: float | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device; images in the memory order that convolutions like."""
@@ -84,14 +87,15 @@ class Batch:
             None if self.targets is None else self.targets.to(device),
             None if self.labelled is None else self.labelled.to(device),
             {name: values.to(device) for name, values in self.teacher.items()},
+            self.labelled_share,
         )
 
     def parts(self, count: int) -> tuple[Batch, ...]:
-        """The batch in `count` parts of nearly the same size."""
+        """The batch in `count` parts of nearly the same size, each with its share of the unlabelled samples."""
         if count == 1:
             return (self,)
-        rows = torch.arange(len(self.inputs)).tensor_split(count)
-        return tuple(self._rows(one) for one in rows if len(one))
+        rows = torch.arange(len(self.inputs))
+        return tuple(self._rows(rows[one::count]) for one in range(min(count, len(rows))))
 
     def share(self, world: World) -> Batch:
         """What this process computes of the batch: every so many-th sample."""
@@ -100,11 +104,15 @@ class Batch:
         return self._rows(torch.arange(world.rank, len(self.inputs), world.size))
 
     def _rows(self, rows: Tensor) -> Batch:
+        share = self.labelled_share
+        if share is None and self.labelled is not None:
+            share = float(self.labelled.float().mean())
         return Batch(
             self.inputs[rows],
             None if self.targets is None else self.targets[rows],
             None if self.labelled is None else self.labelled[rows],
             {name: values[rows] for name, values in self.teacher.items()},
+            share,
         )
 
 
@@ -144,7 +152,8 @@ def fit(
         batches: epoch -> the batches of that epoch; must depend on the epoch alone.
         steps: Batches an epoch.
         loss: (module, batch) -> scalar, the mean over the batch. Called under autocast when `settings.precision` says
-            so; with several processes it must gather what it needs of the others (see `world.everywhere`).
+            so. With several processes it must gather the outputs of all (see `world.everywhere`), and be the same in
+            each.
         settings: How to train.
         seed: Of whatever is random inside the network (dropout).
         device: "cpu" or "cuda".
@@ -160,11 +169,10 @@ def fit(
     here = world()
     if settings.batch % here.size:
         raise BadInput(f"{phase}: {here.size} processes must share a batch evenly, but `batch` is {settings.batch}")
-    accelerator = Accelerator(cpu=device == "cpu")
-    place = accelerator.device
+    # Whatever the launcher says of mixed precision is not meant: `settings.precision` is.
+    place = Accelerator(cpu=device == "cpu", mixed_precision="no").device
     last = settings.epochs if until is None else min(until, settings.epochs)
     optimizer = _optimizer(module, settings)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps * settings.epochs, settings))
     module.to(place).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
     average = (
         AveragedModel(module, multi_avg_fn=_average(settings.ema), use_buffers=True)
@@ -172,10 +180,10 @@ def fit(
         else None
     )
     scaler = torch.amp.GradScaler(place.type, enabled=settings.precision == "fp16")
-    checkpoint = _Checkpoint(scratch / f"{phase}.checkpoint", module, optimizer, schedule, average, scaler)
+    checkpoint = _Checkpoint(scratch / f"{phase}.checkpoint", module, optimizer, average, scaler)
     history = checkpoint.restore(progress)
     wait()  # until all have read the checkpoint, before the first writes a new one
-    net = accelerator.prepare_model(module)
+    as_in_main(module)
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     progress.start(phase, steps * last)
     progress.advance(steps * len(history))
@@ -185,19 +193,28 @@ def fit(
             module.train()
             total, count = 0.0, 0
             for batch in batches(epoch):
+                if len(batch.inputs) % here.size:
+                    raise BadInput(
+                        f"{phase}: {here.size} processes must share a batch evenly, but one has {len(batch.inputs)} "
+                        "samples, which are all there are; start one process"
+                    )
                 current = 0.0
+                rate = settings.learning_rate * _rate(epoch * steps + count, steps * settings.epochs, settings)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
                 optimizer.zero_grad(set_to_none=True)
                 for part in batch.share(here).parts(settings.accumulate):
                     share = len(part.inputs) * here.size / len(batch.inputs)
                     with torch.autocast(place.type, dtype=_ARITHMETIC[settings.precision],
                                         enabled=settings.precision != "fp32"):  # fmt: skip
-                        value = loss(net, part.to(place)) * share
+                        value = loss(module, part.to(place)) * share
                     current += float(value.detach())
                     scaler.scale(value).backward()  # type: ignore[no-untyped-call]
+                mean_gradients(trained)
                 if not math.isfinite(current):
                     raise Diverged(
                         f"{phase}: the loss became {current} in epoch {epoch + 1}, step {count + 1}, at a learning "
-                        f"rate of {schedule.get_last_lr()[0]:.3g}; lower `learning_rate` (now "
+                        f"rate of {rate:.3g}; lower `learning_rate` (now "
                         f"{settings.learning_rate:g}), set `clip`, or use `precision: fp32`"
                     )
                 if settings.clip is not None:
@@ -205,8 +222,6 @@ def fit(
                     torch.nn.utils.clip_grad_norm_(trained, settings.clip)
                 scaler.step(optimizer)
                 scaler.update()
-                rate = float(schedule.get_last_lr()[0])
-                schedule.step()
                 if average is not None:
                     average.update_parameters(module)
                 total, count = total + current, count + 1
@@ -216,6 +231,7 @@ def fit(
                 checkpoint.save(history)
     if average is not None:
         module.load_state_dict(average.module.state_dict())
+    as_in_main(module)
     module.to("cpu").to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     module.eval()
     return history
@@ -265,14 +281,11 @@ class _Checkpoint:
         path: Path,
         module: nn.Module,
         optimizer: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LambdaLR,
         average: AveragedModel | None,
         scaler: torch.amp.GradScaler,
     ) -> None:
         self.path = path
-        self.parts: dict[str, Any] = {
-            "module": module, "optimizer": optimizer, "schedule": schedule, "scaler": scaler,
-        }  # fmt: skip
+        self.parts: dict[str, Any] = {"module": module, "optimizer": optimizer, "scaler": scaler}
         if average is not None:
             self.parts["average"] = average
 
@@ -296,8 +309,8 @@ class _Checkpoint:
         stored = self.path.read_bytes()
         content = stored[_DIGEST_BYTES:]
         if sha256(content).digest() != stored[:_DIGEST_BYTES]:
+            # It stays until the next one takes its place: another process may be about to read it too.
             progress.note(f"the checkpoint {self.path.name} is damaged; this training starts again")
-            self.path.unlink()
             return ()
         state = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
         for name, part in self.parts.items():

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from compresslab.report.schema import Results
-    from compresslab.runner import PlanLine
+    from compresslab.route import PlanLine
 
 BUDGET_CODES = {"pass": 0, "fail": 1, "inconclusive": 3}
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from compresslab.cli.options import Debug
+from compresslab.cli.options import Debug, Log, LogFormat
 
 
 def run(
@@ -26,26 +27,41 @@ def run(
         Path | None,
         typer.Option(metavar="DIR", help="The cache.", show_default=".store beside the run directory"),
     ] = None,
+    log: LogFormat = Log.text,
     debug: Debug = False,  # noqa: ARG001 - kept by its callback
 ) -> None:
     """Distil, prune and quantize as the pipeline says; measure every model; select one within the budget."""
     from compresslab import runner
-    from compresslab.cli.progress import showing
+    from compresslab.cli.progress import json_line, showing
     from compresslab.cli.results import BUDGET_CODES, show_plan, show_results
     from compresslab.config import load_pipeline
     from compresslab.errors import BadInput, Interrupted
+    from compresslab.launcher import helps
+    from compresslab.progress import Silent
     from compresslab.report.results import results
+    from compresslab.world import together
 
     if workers > 1:
         raise BadInput(f"`run` compresses one model at a time, but got `--workers {workers}`; leave it out")
     loaded = load_pipeline(pipeline, overrides or ())
     if plan:
-        show_plan(runner.plan(loaded, out, store=store))
+        with together():
+            lines = runner.plan(loaded, out, store=store)
+        if not helps():
+            show_plan(lines)
         return
     try:
-        with showing() as progress:
+        showed = nullcontext(Silent()) if helps() else showing(as_json=log is Log.json)
+        with together(), showed as progress:
             report = runner.run(loaded, out, store=store, fresh=fresh, progress=progress)
     except KeyboardInterrupt as stop:
         raise Interrupted("interrupted: what is finished is kept, and the same command goes on from there") from stop
-    show_results(results(report), out if out is not None else Path("runs") / loaded.name)
+    if helps():
+        return
+    place = out if out is not None else Path("runs") / loaded.name
+    if log is Log.json:
+        status = report.budget.status
+        typer.echo(json_line("done", run=str(place), selected=report.selected, budget=status))
+    else:
+        show_results(results(report), place)
     raise typer.Exit(BUDGET_CODES[report.budget.status])

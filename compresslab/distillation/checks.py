@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import log_softmax
+from scipy.special import log_softmax, logsumexp
 
 from compresslab.distillation.feed import Feed
 from compresslab.distillation.scoring import predicted
@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 # A student that was given enough room and time explains well over nine tenths of its teacher on what it trained on.
 EXPLAINED_AT_LEAST = 0.8
 SAMPLES_PER_CLASS = 50
-# A class that the teacher names this many times less often than its equal share is hardly distilled at all.
+# A class that the teacher names this many times less often than its equal share of the training samples is hardly
+# distilled at all.
 _RARE = 10
 _SAMPLED = 2000
+# Answers that are all the same differ from their mean by less.
+_ROUNDING = 1e-12
 
 Floats = npt.NDArray[np.float32]
 
@@ -45,15 +48,18 @@ def explained(module: nn.Module, recipe: Recipe, context: Context) -> float:
 
 
 def explained_share(student: Floats, teacher: Floats, *, classes: bool) -> float:
-    """See `explained`, from outputs [n, outputs]."""
+    """See `explained`, from outputs [n, outputs]; 0 of a teacher that always answers the same."""
+    theirs, ours = teacher.astype(np.float64), student.astype(np.float64)
     if not classes:
-        spread = float(((teacher - teacher.mean(axis=0)) ** 2).sum())
-        return 1.0 - float(((teacher - student) ** 2).sum()) / spread if spread else 0.0
-    log_p, log_q = log_softmax(teacher.astype(np.float64), axis=1), log_softmax(student.astype(np.float64), axis=1)
-    p = np.exp(log_p)
-    log_mean = np.log(p.mean(axis=0))
-    spread = float((p * (log_p - log_mean)).sum())
-    return 1.0 - float((p * (log_p - log_q)).sum()) / spread if spread else 0.0
+        spread, missed = ((theirs - theirs.mean(axis=0)) ** 2).mean(), ((theirs - ours) ** 2).mean()
+        rounding = _ROUNDING * (theirs**2).mean()
+    else:
+        log_p, log_q = log_softmax(theirs, axis=1), log_softmax(ours, axis=1)
+        p = np.exp(log_p)
+        log_mean = logsumexp(log_p, axis=0) - np.log(len(log_p))  # finite also of a class that the teacher rules out
+        spread, missed = (p * (log_p - log_mean)).mean(), (p * (log_p - log_q)).mean()
+        rounding = _ROUNDING
+    return float(1 - missed / spread) if spread > rounding else 0.0
 
 
 def warnings(recipe: Recipe, context: Context, share: float) -> tuple[str, ...]:
@@ -62,8 +68,8 @@ def warnings(recipe: Recipe, context: Context, share: float) -> tuple[str, ...]:
     told = []
     if share < EXPLAINED_AT_LEAST:
         told.append(
-            f"capacity gap: on the training samples the student reproduces only {share:.0%} of the teacher's answers; "
-            "a larger student, a smaller teacher between the two, or longer training would help"
+            f"capacity gap: on the training samples the student reproduces only {max(share, 0.0):.0%} of the teacher's "
+            "answers; a larger student, a smaller teacher between the two, or longer training would help"
         )
     feed = Feed(context, recipe.model_copy(update={"epochs": 1}), (OUTPUT,), unlabelled=True)
     total = feed.samples
@@ -72,13 +78,17 @@ def warnings(recipe: Recipe, context: Context, share: float) -> tuple[str, ...]:
             f"little transfer data: {total} samples for {len(task.labels)} classes; add unlabelled ones as `transfer`"
         )
     if task.labels:
-        rows = np.arange(len(task.splits["train"].inputs))
-        named = np.bincount(feed.answered("train", feed.view(0), rows).argmax(axis=1), minlength=len(task.labels))
-        rare = [label for label, count in zip(task.labels, named, strict=True)
-                if count * _RARE * len(task.labels) < len(rows)]  # fmt: skip
+        named = np.concatenate([
+            feed.answered(split, feed.view(0), np.arange(len(task.splits[split].inputs))).argmax(axis=1)
+            for split in feed.splits
+        ])  # fmt: skip
+        counts = np.bincount(named, minlength=len(task.labels))
+        rare = [label for label, count in zip(task.labels, counts, strict=True)
+                if count * _RARE * len(task.labels) < len(task.splits["train"].inputs)]  # fmt: skip
         if rare:
             told.append(
                 f"class coverage: the teacher hardly ever names {', '.join(f'`{label}`' for label in rare[:5])}"
-                f"{' and others' if len(rare) > 5 else ''} on the training samples; add samples of them"
+                f"{' and others' if len(rare) > 5 else ''} on the samples that the student learns from; add some of "
+                "them, labelled or as `transfer`"
             )
     return tuple(told)

@@ -65,6 +65,11 @@ class Feed:
             yield parts[0] if len(parts) == 1 else _joined(parts)
 
     @property
+    def splits(self) -> tuple[str, ...]:
+        """Where the samples are from."""
+        return (_TRAIN, _TRANSFER) if self._unlabelled else (_TRAIN,)
+
+    @property
     def samples(self) -> int:
         """Samples in an epoch, labelled or not."""
         return self._labelled + self._unlabelled
@@ -82,14 +87,13 @@ class Feed:
         if teacher is None or not self._outputs:
             return {}
         recipe = self._recipe
-        splits = (_TRAIN, _TRANSFER) if self._unlabelled else (_TRAIN,)
         views = dict.fromkeys(self.view(epoch) for epoch in range(recipe.epochs))
         return {
             (split, view): teacher.answers(
                 split, view, self._context.progress, mixup=recipe.mixup, outputs=self._outputs, cache=recipe.cache
             )
             for view in views
-            for split in splits
+            for split in self.splits
         }
 
     def _transfer_rows(self, epoch: int) -> Rows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from compresslab.distillation.learner import Learner, TotalLoss
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from compresslab.distillation.recipe import Recipe
+    from compresslab.distillation.terms import Term
     from compresslab.tasks import Task
     from compresslab.teacher import Teacher
 
@@ -24,7 +26,7 @@ _SAMPLES = 4
 
 
 def require_trainable(recipe: Recipe, student: nn.Module, teacher: Teacher | None, task: Task) -> None:
-    """Computes the loss of a few training samples.
+    """Computes every term of the loss of a few training samples.
 
     Args:
         recipe: Its layers must be there, and its terms fit each other.
@@ -33,34 +35,55 @@ def require_trainable(recipe: Recipe, student: nn.Module, teacher: Teacher | Non
         task: The data.
 
     Raises:
-        ModelError: A layer is missing, or features do not fit each other.
+        BadInput: A term is for classes, and the task has none.
+        ModelError: A layer is missing, outputs or features do not fit each other, or the batch is too small for a term.
         DataError: The teacher cannot answer for such samples.
     """
-    terms = recipe.terms(task, taught=teacher is not None)
+    terms = recipe.named_terms(task, taught=teacher is not None)
     recipe.require_layers(student, teacher.module if isinstance(teacher, NetworkTeacher) else None)
-    names = list(dict.fromkeys(theirs for term in terms for _, theirs in term.layers))
-    if teacher is not None and any(term.reads_teacher for term in terms):
-        teacher.require(recipe.mixup, [OUTPUT, *names])
-    if not names or not isinstance(teacher, NetworkTeacher):
+    if teacher is None or not recipe.reads_teacher(task):
         return
-    split = task.splits["train"]
-    rows = np.arange(min(_SAMPLES, len(split.inputs)))
-    inputs = torch.from_numpy(task.batch("train", rows, None))
+    layers = list(dict.fromkeys(theirs for _, term in terms for _, theirs in term.layers))
+    teacher.require(recipe.mixup, [OUTPUT, *layers])
+    if not isinstance(teacher, NetworkTeacher):
+        return
+    # No more than the smallest part of a batch has: a relation between samples may need more.
+    count = min(_SAMPLES, max(1, recipe.batch // recipe.accumulate), len(task.splits["train"].inputs))
     modes = student.training, teacher.module.training
     student.eval()
     teacher.module.eval()
     try:
         with torch.no_grad():
-            with tapped(teacher.module, names) as seen:
-                answers = {OUTPUT: teacher.module(inputs)}
-            targets = None if split.targets is None else torch.from_numpy(split.targets[rows])
-            batch = Batch(inputs, targets, None, {**answers, **seen})
-            TotalLoss(terms, task)(Learner(student, terms, batch, 0), batch)
-    except BadInput:
-        raise
-    except (RuntimeError, ValueError, TypeError, KeyError) as error:
-        named = ", ".join(f"`{entry.name}`" for entry in recipe.losses or () if entry.term.layers)
-        raise ModelError(f"the losses on features ({named}) cannot be computed: {error}") from error
+            batch = _answered(teacher.module, layers, task, np.arange(count))
+            for name, term in terms:
+                _require_computed(name, term, student, batch, task)
     finally:
         student.train(modes[0])
         teacher.module.train(modes[1])
+
+
+def _answered(teacher: nn.Module, layers: list[str], task: Task, rows: npt.NDArray[np.int64]) -> Batch:
+    split = task.splits["train"]
+    inputs = torch.from_numpy(task.batch("train", rows, None))
+    place = next((parameter.device for parameter in teacher.parameters()), inputs.device)
+    with tapped(teacher, layers) as seen:
+        outputs = teacher(inputs.to(place)).cpu()
+    if outputs.shape != (len(rows), task.outputs):
+        raise ModelError(
+            f"the teacher answers with shape {list(outputs.shape)}, but the task has {task.outputs} labels and needs "
+            f"{[len(rows), task.outputs]}; give a teacher that was trained on the same labels"
+        )
+    silent = [name for name in layers if name not in seen]
+    if silent:
+        raise ModelError(f"the teacher's layer `{silent[0]}` does not run when the network does; name another")
+    targets = None if split.targets is None else torch.from_numpy(split.targets[rows])
+    return Batch(inputs, targets, None, {OUTPUT: outputs, **{name: values.cpu() for name, values in seen.items()}})
+
+
+def _require_computed(name: str, term: Term, student: nn.Module, batch: Batch, task: Task) -> None:
+    try:
+        TotalLoss([term], task)(Learner(student, [term], batch, 0), batch)
+    except BadInput as error:
+        raise ModelError(f"`{name}`: {error}") from error
+    except (RuntimeError, ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"`{name}` cannot be computed: {error}") from error

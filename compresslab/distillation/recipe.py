@@ -59,20 +59,32 @@ class Recipe(Sampling):
         Raises:
             BadInput: A term is for classes, and the task has none.
         """
+        return tuple(term for _, term in self.named_terms(task, taught=taught))
+
+    def named_terms(self, task: Task, *, taught: bool) -> tuple[tuple[str, Term], ...]:
+        """As `terms`, each with what it is called in `losses`."""
         if not taught:
-            return (TaskTerm(),)
+            return (("task", TaskTerm()),)
         if self.losses is None:
             soft = Kd(weight=self.kd_weight, temperature=self.temperature)
-            teacher = soft if task.labels else Huber(weight=self.kd_weight)
-            named: list[tuple[str, Term]] = [("kd", teacher), ("task", TaskTerm(weight=self.task_weight))]
+            teacher = ("kd", soft) if task.labels else ("huber", Huber(weight=self.kd_weight))
+            named: list[tuple[str, Term]] = [teacher, ("task", TaskTerm(weight=self.task_weight))]
         else:
             named = [(entry.name, entry.term) for entry in self.losses]
         for name, term in named:
             if term.reads_classes and term.reads_teacher and not task.labels:
                 raise BadInput(f"`{name}` is a loss between classes, but {task.name} is a regression; use `huber`")
-        kept = tuple(term for _, term in named if term.weight > 0)
+        kept = tuple((name, term) for name, term in named if term.weight > 0)
         # A control trains on the whole loss of the task, not on the tenth that distillation leaves it.
-        return kept if any(term.reads_teacher for term in kept) else (TaskTerm(),)
+        return kept if any(term.reads_teacher for _, term in kept) else (("task", TaskTerm()),)
+
+    def reads_teacher(self, task: Task) -> bool:
+        """Whether a teacher that is there is asked anything.
+
+        Raises:
+            BadInput: A term is for classes, and the task has none.
+        """
+        return any(term.reads_teacher for term in self.terms(task, taught=True))
 
     def require_layers(self, student: nn.Module, teacher: nn.Module | None) -> None:
         """Checks the names of layers in `losses`.

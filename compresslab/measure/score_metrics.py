@@ -103,7 +103,7 @@ def r2_of_counts(outcomes: Targets, counts: Floats) -> Floats:
     columns = np.stack([targets, targets**2, errors**2], axis=1)
     mean, square, error = (counts @ columns / counts.sum(axis=1, keepdims=True)).T
     variance = square - mean**2
-    return 1.0 - np.divide(error, variance, out=np.full_like(error, np.nan), where=variance > _NO_VARIANCE)
+    return np.asarray(1.0 - np.divide(error, variance, out=np.full_like(error, np.nan), where=variance > _NO_VARIANCE))
 
 
 def _both(outputs: Outputs, targets: Targets) -> tuple[Floats, Floats]:

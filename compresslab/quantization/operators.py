@@ -75,7 +75,12 @@ def clamp_range(graph: fx.GraphModule, node: fx.Node) -> tuple[float, float] | N
 
 
 def rescaling(node: fx.Node) -> tuple[float, float] | None:
-    """The numbers `(factor, offset)` by which the node turns one activation into another of other units, else None."""
+    """The numbers `(factor, offset)` by which the node turns one activation into another of other units, else None.
+
+    `x.float()` of a float is one too: it is there for what is trained under autocast.
+    """
+    if _calls(node, ("float",)) and is_activation(node.args[0]):
+        return 1.0, 0.0
     numbers = [value for value in node.args if isinstance(value, int | float)]
     others = [value for value in node.args if not isinstance(value, int | float)]
     if not _calls(node, (*_ADDS, *_PRODUCTS)) or node.kwargs or (len(numbers), len(others)) != (1, 1):

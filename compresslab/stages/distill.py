@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -46,18 +46,18 @@ class Distill(Recipe):
         start = self.start(candidate, context)
         module = copy.deepcopy(start.module)
         history = learn(module, recipe, context, self.kind)
-        share = checks.explained(module, recipe, context)
-        for warning in checks.warnings(recipe, context, share):
-            context.progress.note(warning)
-        decisions = {"loss": [round(epoch.loss, 6) for epoch in history], "explained": round(share, 4)}
+        decisions: dict[str, Any] = {"loss": [round(epoch.loss, 6) for epoch in history]}
+        if recipe.reads_teacher(context.task):
+            share = checks.explained(module, recipe, context)
+            decisions["explained"] = round(share, 4)
+            for told in (*checks.warnings(recipe, context, share), *self._untried(context)):
+                context.progress.note(told)
         made = [candidate.then(TorchModel(module, start.builder), context.step(self, decisions))]
         if self.control:
             alone = copy.deepcopy(start.module)
             history = learn(alone, control_of(recipe, context), replace(context, teacher=None), "control")
             decisions = {"control": True, "loss": [round(epoch.loss, 6) for epoch in history]}
             made.append(candidate.then(TorchModel(alone, start.builder), context.step(self, decisions, attempt=1)))
-        for note in self._untried(context):
-            context.progress.note(note)
         return tuple(made)
 
     def begin(self, candidate: Candidate, context: Context, epochs: int) -> float:

@@ -9,9 +9,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from compresslab.candidate import Candidate, TorchModel
+from compresslab.distillation import validation_score
 from compresslab.distillation.feed import Feed
+from compresslab.distillation.learner import labelled_weight
 from compresslab.distillation.sampling import Sampling
-from compresslab.losses import kd
+from compresslab.losses import huber, kd
 from compresslab.models import ModelSpec
 from compresslab.teacher import OUTPUT
 from compresslab.training import Batch, fit
@@ -37,9 +39,9 @@ class Mutual(Sampling):
     temperature: float = Field(1.0, gt=0)
     """T of the soft targets that peers are to each other."""
     peer_weight: float = Field(1.0, ge=0)
-    """Weight of T^2 * KL to the other peers, their mean; 0 trains the peers apart."""
+    """Weight of T^2 * KL to the other peers, their mean; 0 trains the peers apart. For a regression it is Huber."""
     teacher_weight: float = Field(0.0, ge=0)
-    """Weight of T^2 * KL to the teacher, where there is one."""
+    """Weight of T^2 * KL (or Huber) to the teacher, where there is one."""
     task_weight: float = Field(1.0, ge=0)
     """Weight of the task's own loss on the labels."""
     keep: Literal["best", "all"] = "best"
@@ -57,8 +59,14 @@ class Mutual(Sampling):
             phase=self.kind,
         )  # fmt: skip
         losses = [round(epoch.loss, 6) for epoch in history]
+        scores = [validation_score(model.module, context.task) for model in models]
+        best = max(range(len(models)), key=scores.__getitem__)  # of equals the first
+        decisions = [
+            {"peer": index, "loss": losses, "validation": round(score, 6), "best": index == best}
+            for index, score in enumerate(scores)
+        ]
         return tuple(
-            candidate.then(model, context.step(self, {"peer": index, "loss": losses}, attempt=index))
+            candidate.then(model, context.step(self, decisions[index], attempt=index))
             for index, model in enumerate(models)
         )
 
@@ -94,16 +102,22 @@ class _Loss:
         targets = None if batch.targets is None else everywhere(batch.targets)
         labelled = None if batch.labelled is None else everywhere(batch.labelled)
         teacher = everywhere(batch.teacher[OUTPUT]) if OUTPUT in batch.teacher else None
+        weight = settings.task_weight * labelled_weight(labelled, batch.labelled_share)
         terms = []
         for index, own in enumerate(outputs):
             others = [other for place, other in enumerate(outputs) if place != index]
-            learned = torch.stack([kd(own, other, settings.temperature) for other in others]).mean()
+            learned = torch.stack([self._distance(own, other) for other in others]).mean()
             terms.append(settings.peer_weight * learned)
             if teacher is not None:
-                terms.append(settings.teacher_weight * kd(own, teacher, settings.temperature))
-            if targets is not None and settings.task_weight:
+                terms.append(settings.teacher_weight * self._distance(own, teacher))
+            if targets is not None and weight:
                 seen = own if labelled is None else own[labelled]
                 known = targets if labelled is None else targets[labelled]
-                if len(known):
-                    terms.append(settings.task_weight * self._task.loss(seen, known))
+                terms.append(weight * self._task.loss(seen, known))
         return torch.stack(terms).sum()
+
+    def _distance(self, own: Tensor, other: Tensor) -> Tensor:
+        """Of outputs to another network's, into which no gradient flows."""
+        if self._task.labels:
+            return kd(own, other, self._settings.temperature)
+        return huber(own, other, self._task.target_scale, 1.0)

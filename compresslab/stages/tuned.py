@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from compresslab.candidate import Candidate
+from compresslab.errors import Diverged
 from compresslab.stage import Stage
+from compresslab.world import on_main
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,30 +90,39 @@ class Tuned:
         for share in _RUNGS:
             if len(alive) == 1:
                 break
-            epochs = max(1, math.ceil(self.first.epochs * share))
-            quality = {one: scores.get(one, epochs) for one in alive}
-            for one in alive:
-                if quality[one] is None:
-                    quality[one] = self.variants[one].stage.begin(candidate, self._context(context, one), epochs)
-                    scores.put(one, epochs, quality[one])
+            quality = {one: self._reached(one, share, scores, candidate, context) for one in alive}
+            if not any(map(math.isfinite, quality.values())):
+                raise Diverged(f"every value that was to be tried diverged: {', '.join(map(self._named, alive))}")
             # Of equals, the one that was named first.
-            ranked = sorted(alive, key=lambda one: (-(quality[one] or 0.0), one))
-            alive = ranked[: 1 if share == _RUNGS[-1] else math.ceil(len(alive) / 2)]
-            context.progress.note(
-                f"tuning, after {epochs} epochs: "
-                + ", ".join(f"{self._named(one)} {quality[one]:.4f}" for one in ranked)
-            )
+            ranked = sorted(alive, key=lambda one: (-quality[one], one))
+            kept = ranked[: 1 if share == _RUNGS[-1] else math.ceil(len(alive) / 2)]
+            alive = [one for one in kept if math.isfinite(quality[one])]
+            told = ", ".join(f"{self._named(one)} {_figure(quality[one])}" for one in ranked)
+            context.progress.note(f"tuning, after {share:.0%} of the epochs: {told}")
         best = alive[0]
         made = self.variants[best].stage.apply(candidate, self._context(context, best))
         tuned = {
             "chosen": {dotted(path): value for path, value in self.variants[best].choice.items()},
             "tried": [
                 {**{dotted(path): value for path, value in self.variants[one].choice.items()},
-                 "epochs": epochs, "validation": round(value, 6)}
+                 "epochs": epochs, "validation": round(value, 6) if math.isfinite(value) else None}
                 for one, epochs, value in scores.all()
             ],
         }  # fmt: skip
         return tuple(_with_decisions(one, {"tuned": tuned}) for one in made)
+
+    def _reached(self, one: int, share: float, scores: _Scores, candidate: Candidate, context: Context) -> float:
+        """A variant's quality on validation after a share of its epochs; -inf where its training diverged."""
+        stage = self.variants[one].stage
+        epochs = max(1, math.ceil(stage.epochs * share))
+        known = on_main(lambda: scores.get(one, epochs))
+        if known is not None:
+            return known
+        try:
+            found = stage.begin(candidate, self._context(context, one), epochs)
+        except Diverged:
+            found = -math.inf
+        return on_main(lambda: scores.put(one, epochs, found))
 
     def _context(self, context: Context, variant: int) -> Context:
         names = frozenset(str(path[-1]) for path in self.variants[variant].choice)
@@ -122,7 +133,10 @@ class Tuned:
 
 
 class _Scores:
-    """What the variants reached, kept as it becomes known: a killed run must not judge by another epoch's weights."""
+    """What the variants reached, kept as it becomes known: a killed run must not judge by another epoch's weights.
+
+    With several processes the main one's alone count.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -133,17 +147,21 @@ class _Scores:
     def get(self, variant: int, epochs: int) -> float | None:
         return self._found.get(f"{variant} {epochs}")
 
-    def put(self, variant: int, epochs: int, value: float | None) -> None:
-        assert value is not None, "a quality was measured"
+    def put(self, variant: int, epochs: int, value: float) -> float:
         self._found[f"{variant} {epochs}"] = value
         self._path.parent.mkdir(parents=True, exist_ok=True)
         partial = self._path.with_suffix(".partial")
         partial.write_text(json.dumps(self._found), encoding="utf-8")
         partial.replace(self._path)
+        return value
 
     def all(self) -> Sequence[tuple[int, int, float]]:
         """(variant, epochs, quality), in the order they were found."""
         return [(int(key.split()[0]), int(key.split()[1]), value) for key, value in self._found.items()]
+
+
+def _figure(quality: float) -> str:
+    return f"{quality:.4f}" if math.isfinite(quality) else "diverged"
 
 
 def put(settings: Any, path: KeyPath, value: object) -> None:

@@ -123,6 +123,27 @@ def test_what_is_not_measured_is_told_before_anything_runs(make_measurement: Mak
     assert unmeasured(limits(accuracy=0.9, point=1), ["toy/accuracy"], points=2) == []
 
 
+def test_scores_have_limits_too(make_measurement: Make) -> None:
+    found = make_measurement(
+        quality={"validation": {"toy/spearman": Estimate(0.8, 0.78, 0.82)}},
+        validation_delta=Estimate(-0.02, -0.03, -0.01),
+    )
+    assert check(limits(spearman=0.77, spearman_drop=0.03), found, 1).status == "pass"
+    assert check(limits(spearman=0.8), found, 1).status == "inconclusive"
+    assert check(limits(spearman_drop=0.005), found, 1).status == "fail"
+    assert check(limits(spearman=-0.5), found, 1).status == "pass"
+
+
+def test_a_metric_of_other_answers_is_not_proposed() -> None:
+    """Setting the task's metric to it, as for another metric of classes, would be refused."""
+    (wrong,) = unmeasured(limits(spearman_drop=0.1), ["toy/accuracy"], 1)
+    assert wrong[1].endswith("the task's answers are of another kind: limit one of `accuracy`, `f1_macro`")
+    (wrong,) = unmeasured(limits(accuracy=0.9), ["toy/r2"], 1)
+    assert wrong[1].endswith("the task's answers are of another kind: limit one of `spearman`, `pearson`, `r2`")
+    (right,) = unmeasured(limits(pearson=0.9), ["toy/r2"], 1)
+    assert right[1].endswith("set the task's `metric` to `pearson`")
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
@@ -131,6 +152,8 @@ def test_what_is_not_measured_is_told_before_anything_runs(make_measurement: Mak
         ({"p90_ms": "5"}, "valid number"),
         ({"accuracy": 91}, "less than or equal to 1"),
         ({"accuracy_drop": 1.3}, "less than or equal to 1"),
+        ({"spearman": 78.0}, "less than or equal to 1"),
+        ({"r2": 1.1}, "less than or equal to 1"),
         ({"bytes": 1.5}, "valid integer"),
         ({"point": -1}, "greater than or equal to 0"),
         ({"p50_ms": float("nan")}, "greater than 0|finite"),

@@ -9,7 +9,7 @@ import pytest
 
 from compresslab.measure import measuring
 from compresslab.measure.bench import BenchSettings
-from compresslab.measure.evaluate import EvalSplit, predict
+from compresslab.measure.evaluate import Answers, EvalSplit, predict
 from compresslab.measure.measurement import Estimate, IntegerOperators
 from compresslab.measure.measurement_io import from_json, to_json
 from compresslab.measure.measuring import Measurer, measure
@@ -235,6 +235,53 @@ def test_f1_is_measured_too(
     assert delta is not None
     assert delta.value == pytest.approx(quality.value - 1.0)
     assert delta.low < delta.value < delta.high < 0.0
+
+
+def test_a_teacher_may_be_its_answers_alone(
+    recorder: Recorder, measurer: Measurer, make_splits: MakeSplits, three: tuple[Artifact, Artifact, Artifact]
+) -> None:
+    """The same answers give the same figures, whether a model gave them or a file did."""
+    baseline, _, this = three
+    splits = make_splits(60, 90)
+    given = Answers("given", {split.name: predict(baseline, split.inputs) for split in splits})
+    from_model, from_file = (measurer.measure(this, baseline=baseline, teacher=one) for one in (baseline, given))
+    assert from_file == from_model
+    assert from_file.agreement_with_teacher == pytest.approx(float((splits[0].targets != 2).mean()))
+
+
+def test_answers_for_validation_alone_give_what_they_can(
+    recorder: Recorder, measurer: Measurer, make_splits: MakeSplits, three: tuple[Artifact, Artifact, Artifact]
+) -> None:
+    baseline, _, this = three
+    validation, _ = make_splits(60, 90)
+    found = measurer.measure(this, teacher=Answers("x", {"validation": predict(baseline, validation.inputs)}))
+    assert found.retention == {}
+    assert found.validation_retention["toy/accuracy"].value == pytest.approx(float((validation.targets != 2).mean()))
+    nothing = measurer.measure(this, teacher=Answers("x", {}))
+    assert (nothing.validation_retention, nothing.agreement_with_teacher) == ({}, None)
+
+
+def test_scores_are_measured_by_how_they_follow_their_targets(
+    recorder: Recorder, make_artifact: MakeArtifact, right: np.ndarray
+) -> None:
+    """One output, the sum of a column; its twin in other units follows it, and its own opposite does not."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (80, 4, 4, 1), np.uint8)
+    targets = (images[:, :, 1].sum(axis=(1, 2)) / 255.0 + random.normal(0.0, 0.3, 80)).astype(np.float32)
+    splits = [EvalSplit(name, images, targets) for name in ("validation", "test")]
+    column = right[:, 1:2]
+    baseline, this = make_artifact("baseline", column), make_artifact("this", -3.0 * column)
+    measurer = Measurer(splits, "toy", "pearson", BenchSettings())
+    found = measurer.measure(this, baseline=baseline, teacher=baseline)
+    expected = np.corrcoef(predict(baseline, images)[:, 0], targets)[0, 1]
+    assert expected > 0.7
+    assert found.quality["test"]["toy/pearson"].value == pytest.approx(-expected)
+    assert found.validation_delta is not None
+    assert found.validation_delta.value == pytest.approx(-2.0 * expected)
+    assert found.agreement_with_teacher == pytest.approx(-1.0)
+    assert found.retention["toy/pearson"].value == pytest.approx(-1.0)
+    twin = measurer.measure(make_artifact("parent", 0.01 * column), teacher=baseline)
+    assert twin.agreement_with_teacher == pytest.approx(1.0)
 
 
 def test_there_must_be_a_validation_split(make_splits: MakeSplits) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from compresslab.report.schema import Interval, Results
@@ -122,3 +124,11 @@ def test_a_run_without_latencies_still_has_its_table(found: Results) -> None:
         point["latency_ms"] = []
     assert cell(found, "distill", "p50 ms") == "-"
     assert latency_table(found).rows == ()
+
+
+def test_what_agreement_is_depends_on_the_answers(found: Results) -> None:
+    assert points_table(found).caption.endswith("Agreement is the share of equal answers.")
+    scores = json.loads(json.dumps(found).replace("fashion_mnist/accuracy", "lines/spearman"))
+    for table in (points_table(scores), checks_table(scores)):
+        assert table.caption.endswith("Agreement is the correlation of two models' answers.")
+    assert [column.heading for column in points_table(scores).columns].count("test spearman %") == 1

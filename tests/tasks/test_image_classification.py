@@ -62,6 +62,20 @@ def test_a_source_keeps_its_own_splits(load):
     assert (task.splits["test"].inputs == IMAGES[:30]).all()
 
 
+def test_splits_know_their_rows_in_the_source(load):
+    """Answers given as arrays are in the source's order: a wrong row is another image's answer."""
+    parts = {"test_images": IMAGES[:30], "test_labels": LABELS[:30]}
+    task = load(IMAGES[20:], LABELS[20:], **parts)
+    assert {name: split.part for name, split in task.splits.items()} == {
+        "train": "train", "calibration": "train", "validation": "train", "test": "test",
+    }  # fmt: skip
+    for split in task.splits.values():
+        images, labels = (IMAGES[:30], LABELS[:30]) if split.part == "test" else (IMAGES[20:], LABELS[20:])
+        assert (split.inputs == images[split.rows]).all()
+        assert (split.targets == labels[split.rows]).all()
+    assert min(task.splits["train"].rows) >= 10, "what is also held out was left out"
+
+
 def test_amounts_are_numbers_or_shares(load):
     task = load(settings={"validation": 50, "calibration": 0.1, "test": 0.5})
     assert sizes(task) == {"train": 110, "calibration": 40, "validation": 50, "test": 200}

@@ -29,6 +29,7 @@ def test_pipelines_in_the_pages_are_pipelines(page: str, block: str, tmp_path: P
 def test_there_is_something_to_check() -> None:
     assert "regression.md" in {page for page, _ in BLOCKS}
 
+
 DISTILLATION = re.findall(r"```yaml\n(.*?)```", (DOCS / "distillation.md").read_text(encoding="utf-8"), re.DOTALL)
 HEAD = "task: {image_classification: {fashion_mnist: {}}}\nmodel: {checkpoint: a}\n"
 STAGES = "stages:\n  - distill: {student: {residual: {widths: [8]}}, epochs: 1}\n"

@@ -1,4 +1,4 @@
-"""What is refused before anything is trained: a network of another task, and a teacher that could not be asked."""
+"""Preflight: a network of another task is refused in every role, before anything is trained."""
 
 from __future__ import annotations
 
@@ -11,36 +11,28 @@ import pytest
 
 from compresslab import (
     Budget,
-    ConfigError,
     DataError,
     Distill,
     ImageClassification,
     ModelError,
     ModelSpec,
-    Pipeline,
-    Prune,
     Quantize,
     Residual,
     TaskSpec,
     TeacherSpec,
-    Train,
     plan,
     run,
 )
 from compresslab.cli.app import invoke
 from compresslab.data.augmentation import Augmentation
-from compresslab.distillation import Recipe
-from compresslab.distillation.terms import Hint, Kd, LossTerm
 from compresslab.errors import BadInput
 from compresslab.models import architecture
-from compresslab.preflight import built, fitting, require_trainable_stages
+from compresslab.preflight import built, fitting
 from compresslab.stages import Mutual, Tuned
 from compresslab.stages.tuned import Variant
-from compresslab.teacher import ArrayTeacher
 from compresslab.testing import stripes
 
 SMALL = ModelSpec(residual=Residual(widths=(8,)))
-HINT = LossTerm(hint=Hint(student="stages.0", teacher="stages.0"))
 
 
 @pytest.fixture(scope="module")
@@ -148,91 +140,6 @@ def test_a_new_network_depends_on_the_seed_alone(data, tmp_path):
     task = data().load(tmp_path / "cache")
     one, again, other = (architecture.digest(built(SMALL, task, seed)) for seed in (1, 1, 2))
     assert one == again != other
-
-
-# -- a teacher that cannot be asked ----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def array_teacher(data, tmp_path):
-    """A task, and a teacher of arrays for it."""
-
-    def make(**settings):
-        task = data(**settings).load(tmp_path / "cache")
-        return task, ArrayTeacher({"train": np.zeros((480, 3), np.float32)}, "a" * 64, task)
-
-    return make
-
-
-def tried(stage, task, teacher, model=SMALL):
-    pipeline = Pipeline(task=TaskSpec(image_classification=ImageClassification(npz="x")), model=spec_of(Path("x")),
-                        stages=(stage,), name="tiny")  # fmt: skip
-    require_trainable_stages(pipeline, built(model, task, 0).module, teacher, task)
-
-
-NO_TEACHER = Recipe(epochs=1, kd_weight=0.0, task_weight=1.0)
-ASKING = {
-    "distill": Distill(epochs=1, student=SMALL),
-    "distill the incoming": Distill(epochs=1),
-    "recover": Prune(ratio=0.5),
-    "qat": Quantize(mode="qat"),
-    "auto": Quantize(mode="auto"),
-    "mutual": Mutual(epochs=1, peers=(SMALL, SMALL), teacher_weight=1.0),
-}
-SILENT = {
-    "train": Train(epochs=1),
-    "control": Distill(epochs=1, student=SMALL, kd_weight=0.0),
-    "no recovery": Prune(ratio=0.5, recover=None),
-    "recovery by labels": Prune(ratio=0.5, recover=NO_TEACHER),
-    "ptq": Quantize(),
-    "qat by labels": Quantize(mode="qat", qat=NO_TEACHER),
-    "mutual": Mutual(epochs=1, peers=(SMALL, SMALL)),
-}
-
-
-@pytest.mark.parametrize("name", ASKING)
-def test_predictions_of_augmented_data_are_refused_by_every_stage_that_asks(array_teacher, name):
-    """Also by a recovery at the end of the pipeline, which else were found out after hours."""
-    task, teacher = array_teacher(augment=Augmentation(flip=True))
-    message = rf"tiny: stages\[0\]\.{ASKING[name].kind}: a teacher given as predictions cannot answer for augmented"
-    with pytest.raises(ConfigError, match=message):
-        tried(ASKING[name], task, teacher)
-    plain, teacher = array_teacher()
-    tried(ASKING[name], plain, teacher)
-
-
-@pytest.mark.parametrize("name", SILENT)
-def test_who_does_not_ask_is_not_refused(array_teacher, name):
-    task, teacher = array_teacher(augment=Augmentation(flip=True))
-    tried(SILENT[name], task, teacher)
-
-
-@pytest.mark.parametrize(
-    ("losses", "message"),
-    [
-        ((HINT,), "predictions has no layer `stages.0`; leave out the losses on features"),
-        ((LossTerm(hint=Hint(student="stage.0", teacher="x")),), "`hint`: the student has no layer `stage.0`; did you"),
-    ],
-)
-def test_features_of_predictions_are_refused(array_teacher, losses, message):
-    task, teacher = array_teacher()
-    for stage in (Distill(epochs=1, losses=losses), Prune(ratio=0.5, recover=Recipe(epochs=1, losses=losses))):
-        with pytest.raises(ConfigError, match=message):
-            tried(stage, task, teacher)
-
-
-def test_after_peers_the_network_is_not_known_before(array_teacher):
-    """Which of them goes on is found out by training, so its layers cannot be looked up; but a student's can."""
-    task, _ = array_teacher()
-    peers = Mutual(epochs=1, peers=(SMALL, ModelSpec(residual=Residual(widths=(8, 16)))))
-    hint = LossTerm(hint=Hint(student="stages.1", teacher="stages.1"))
-    more = Distill(epochs=1, losses=(hint, LossTerm(kd=Kd())))
-    pipeline = Pipeline(task=TaskSpec(image_classification=ImageClassification(npz="x")), model=SMALL,
-                        stages=(peers, more), name="tiny")  # fmt: skip
-    require_trainable_stages(pipeline, built(SMALL, task, 0).module, None, task)
-    student = more.model_copy(update={"student": SMALL})
-    with pytest.raises(ConfigError, match=r"stages\[1\]\.distill: `hint`: the student has no layer `stages\.1`"):
-        require_trainable_stages(replace(pipeline, stages=(peers, student)), built(SMALL, task, 0).module, None, task)
 
 
 # -- from the command line -------------------------------------------------------------------------------------------

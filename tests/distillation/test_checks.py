@@ -1,4 +1,4 @@
-"""What is told of a finished distillation: each figure by hand, each warning where it belongs and not where it does not."""
+"""What is told of a finished distillation: each figure by hand, each warning where it belongs and nowhere else."""
 
 from __future__ import annotations
 

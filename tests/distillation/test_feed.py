@@ -1,4 +1,4 @@
-"""Feed: labelled and unlabelled samples in one batch, each with the pixels, the label and the answer that are its own."""
+"""Feed: labelled and unlabelled samples in one batch, each with the pixels, the label and the answer of its own."""
 
 from __future__ import annotations
 

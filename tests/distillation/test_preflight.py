@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -104,10 +105,8 @@ def test_networks_and_randomness_are_left_alone(task, make_teacher, listed) -> N
     learns = student().train()
     before = [copy.deepcopy(one.state_dict()) for one in (learns, teacher.module)]
     torch.manual_seed(7)
-    try:
+    with suppress(ModelError):
         require_trainable(listed, learns, teacher, task)
-    except ModelError:
-        pass
     assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(7)))
     assert learns.training
     assert not teacher.module.training
@@ -128,7 +127,7 @@ def test_a_teacher_of_other_classes(task, tmp_path) -> None:
 def test_a_layer_of_the_teacher_that_does_not_run(task, make_teacher) -> None:
     teacher = make_teacher(task)
     teacher.module.add_module("spare", torch.nn.Linear(2, 2))
-    with pytest.raises(ModelError, match=r"teacher's layer `spare` does not run when the network does; name another"):
+    with pytest.raises(ModelError, match=r"layer `spare` \(Linear\) is not run by its network"):
         require_trainable(recipe(layers("hint", "head", "spare")), student(), teacher, task)
 
 
@@ -154,5 +153,5 @@ def test_without_a_teacher_or_use_for_it_nothing_is_asked(task) -> None:
     silent = SimpleNamespace(require=lambda *_: pytest.fail("the teacher is not asked"))
     require_trainable(recipe(layers("rkd", "head", "head")), student(), None, task)
     require_trainable(recipe(kd_weight=0.0), student(), silent, task)
-    with pytest.raises(ModelError, match="`rkd`: the student has no layer `heed`; did you mean `head`?"):
+    with pytest.raises(ModelError, match=r"`rkd`: the student has no layer `heed`; did you mean `head`\?"):
         require_trainable(recipe(layers("rkd", "heed", "head")), student(), None, task)

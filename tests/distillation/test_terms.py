@@ -156,7 +156,7 @@ def test_what_a_term_says_of_itself(name: str) -> None:
 
 
 def test_an_entry_is_exactly_one_term() -> None:
-    with pytest.raises(ValidationError, match="exactly one of .* must be given, but got none"):
+    with pytest.raises(ValidationError, match=r"exactly one of .* must be given, but got none"):
         LossTerm()
     with pytest.raises(ValidationError, match="but got `task` and `kd`"):
         LossTerm.model_validate({"kd": {}, "task": {}})

@@ -105,30 +105,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.table:
         print(markdown(load(NAME)))
         return
-    begun = time.perf_counter()
     trainings = Trainings(Path("runs") / f"{NAME}{'-quick' if options.quick else ''}", options.quick)
     seeds, fresh = ((0,), (10,)) if options.quick else (SEEDS, FRESH)
-    if options.beside:
-        for name in reversed(list(ARMS)):
-            for seed in seeds:
-                trainings.score(name, 0.2, seed)
-        return
-    screened = {name: [trainings.score(name, 0.2, seed) for seed in seeds] for name in ARMS}
+    names = list(ARMS)[::-1] if options.beside else list(ARMS)
+    scores = {name: [trainings.score(name, 0.2, seed) for seed in seeds] for name in names}
+    screened = {name: scores[name] for name in ARMS}
     taught = {name: float(np.mean([one["validation"] for one in found])) for name, found in screened.items()
               if not name.startswith(CONTROL)}  # fmt: skip
     best = max(taught, key=lambda name: taught[name])
     control = PATIENT_CONTROL if ARMS[best].epochs > EPOCHS else CONTROL
-    rates = {name: 0.2 if options.quick else _tuned(trainings, name) for name in (best, control)}
-    confirmed = {
-        name: [trainings.score(name, rates[name], seed, test=True) for seed in fresh] for name in (best, control)
-    }
+    pair = (control, best) if options.beside else (best, control)
+    rates: dict[str, float] = {}
+    confirmed: dict[str, list[dict[str, Any]]] = {}
+    for name in pair:
+        rates[name] = 0.2 if options.quick else _tuned(trainings, name)
+        confirmed[name] = [trainings.score(name, rates[name], seed, test=True) for seed in fresh]
+    if options.beside:
+        return
     body = {
         "student_parameters": trainings.parameters(), "epochs": EPOCHS, "views": VIEWS, "seeds": list(seeds),
         "unlabelled": trainings.unlabelled(), "arms": screened, "best": best, "control": control, "rates": rates,
         "fresh_seeds": list(fresh), "confirmed": confirmed,
     }  # fmt: skip
     print(markdown(body))
-    publish(NAME, time.perf_counter() - begun, body, quick=options.quick)
+    publish(NAME, trainings.seconds(), body, quick=options.quick)
 
 
 def _tuned(trainings: Trainings, name: str) -> float:
@@ -166,6 +166,10 @@ class Trainings:
     def unlabelled(self) -> str:
         """What the extra images are."""
         return f"{len(self._more.splits['transfer'].inputs):,} pictures of Debian's package openclipart-png, 28x28 grey"
+
+    def seconds(self) -> float:
+        """Of all trainings, whichever process and start they were made in."""
+        return float(sum(one["seconds"] for one in self._done.values()))
 
     def parameters(self) -> int:
         """Of the student."""

@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from compresslab.candidate import Candidate, OnnxModel, Step, TorchModel
     from compresslab.config import dump_pipeline, load_pipeline, pipeline_schema
+    from compresslab.distillation import Recipe
     from compresslab.errors import (
         ArtifactError,
         BadInput,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from compresslab.report import Point, Report
     from compresslab.runner import plan, run
     from compresslab.stage import Context, Stage
-    from compresslab.stages import Distill, Prune, Quantize, Train
+    from compresslab.stages import Distill, Mutual, Prune, Quantize, Train
     from compresslab.store import Store
     from compresslab.tasks import ImageClassification, Regression, Task, TaskSpec
     from compresslab.teacher import TeacherSpec
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "compresslab.candidate": ("Candidate", "OnnxModel", "Step", "TorchModel"),
     "compresslab.config": ("dump_pipeline", "load_pipeline", "pipeline_schema"),
+    "compresslab.distillation": ("Recipe",),
     "compresslab.errors": (
         "ArtifactError", "BadInput", "BenchmarkFailed", "CompresslabError", "ConfigError", "DataError", "Diverged",
         "Interrupted", "ModelError", "ParityError", "StageFailed", "StoreError",
@@ -59,7 +61,7 @@ _HOMES = {
     "compresslab.report": ("Point", "Report"),
     "compresslab.runner": ("plan", "run"),
     "compresslab.stage": ("Context", "Stage"),
-    "compresslab.stages": ("Distill", "Prune", "Quantize", "Train"),
+    "compresslab.stages": ("Distill", "Mutual", "Prune", "Quantize", "Train"),
     "compresslab.store": ("Store",),
     "compresslab.tasks": ("ImageClassification", "Regression", "Task", "TaskSpec"),
     "compresslab.teacher": ("TeacherSpec",),
@@ -88,6 +90,7 @@ __all__ = [
     "Mlp",
     "ModelError",
     "ModelSpec",
+    "Mutual",
     "OnnxModel",
     "ParityError",
     "Pipeline",
@@ -95,6 +98,7 @@ __all__ = [
     "Progress",
     "Prune",
     "Quantize",
+    "Recipe",
     "Regression",
     "Report",
     "Residual",

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from compresslab.measure.bench import BenchPoint, BenchSettings
     from compresslab.measure.budget import Budget, BudgetResult
     from compresslab.measure.measurement import Measurement
-    from compresslab.models import ModelSpec, Residual
+    from compresslab.models import Mlp, ModelSpec, Residual
     from compresslab.pipeline import Pipeline
     from compresslab.progress import Progress
     from compresslab.report import Point, Report
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from compresslab.stage import Context, Stage
     from compresslab.stages import Distill, Prune, Quantize, Train
     from compresslab.store import Store
-    from compresslab.tasks import ImageClassification, Task, TaskSpec
+    from compresslab.tasks import ImageClassification, Regression, Task, TaskSpec
+    from compresslab.teacher import TeacherSpec
 
 _HOMES = {
     "compresslab.candidate": ("Candidate", "OnnxModel", "Step", "TorchModel"),
@@ -52,7 +53,7 @@ _HOMES = {
     "compresslab.measure.bench": ("BenchPoint", "BenchSettings"),
     "compresslab.measure.budget": ("Budget", "BudgetResult"),
     "compresslab.measure.measurement": ("Measurement",),
-    "compresslab.models": ("ModelSpec", "Residual"),
+    "compresslab.models": ("Mlp", "ModelSpec", "Residual"),
     "compresslab.pipeline": ("Pipeline",),
     "compresslab.progress": ("Progress",),
     "compresslab.report": ("Point", "Report"),
@@ -60,7 +61,8 @@ _HOMES = {
     "compresslab.stage": ("Context", "Stage"),
     "compresslab.stages": ("Distill", "Prune", "Quantize", "Train"),
     "compresslab.store": ("Store",),
-    "compresslab.tasks": ("ImageClassification", "Task", "TaskSpec"),
+    "compresslab.tasks": ("ImageClassification", "Regression", "Task", "TaskSpec"),
+    "compresslab.teacher": ("TeacherSpec",),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -83,6 +85,7 @@ __all__ = [
     "ImageClassification",
     "Interrupted",
     "Measurement",
+    "Mlp",
     "ModelError",
     "ModelSpec",
     "OnnxModel",
@@ -92,6 +95,7 @@ __all__ = [
     "Progress",
     "Prune",
     "Quantize",
+    "Regression",
     "Report",
     "Residual",
     "Stage",
@@ -101,6 +105,7 @@ __all__ = [
     "StoreError",
     "Task",
     "TaskSpec",
+    "TeacherSpec",
     "TorchModel",
     "Train",
     "dump_pipeline",

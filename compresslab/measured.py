@@ -11,10 +11,12 @@ from compresslab.measure.evaluate import EvalSplit
 from compresslab.measure.machine import fingerprint
 from compresslab.measure.measurement_io import from_json, to_json
 from compresslab.measure.measuring import Measurer
+from compresslab.world import on_main
 
 if TYPE_CHECKING:
     from compresslab.measure.artifact import Artifact
     from compresslab.measure.bench import BenchSettings
+    from compresslab.measure.evaluate import Answers
     from compresslab.measure.measurement import Measurement
     from compresslab.store import Store
     from compresslab.tasks import Task
@@ -31,17 +33,15 @@ class Measurements:
         store: Where they are kept.
         task: Whose validation and test splits quality is measured on.
         bench: How latency is measured.
-        fresh: Measures everything once more, whatever the store has.
 
     Raises:
         DataError: A split has no labels.
     """
 
-    def __init__(self, store: Store, task: Task, bench: BenchSettings, fresh: bool = False) -> None:
+    def __init__(self, store: Store, task: Task, bench: BenchSettings) -> None:
         self._store = store
         self._task = task
         self._bench = bench
-        self._fresh = fresh
         self._made: set[str] = set()
         self.machine = fingerprint()
         splits = [_labelled(task, name) for name in REPORTED]
@@ -52,23 +52,33 @@ class Measurements:
         artifact: Artifact,
         parent: Artifact | None,
         baseline: Artifact | None,
-        teacher: Artifact | None,
+        teacher: Artifact | Answers | None,
         splits: tuple[str, ...] = REPORTED,
+        control: Artifact | None = None,
     ) -> tuple[Measurement, bool]:
         """The measurement, and whether the store had it. The arguments are those of `Measurer.measure`."""
-        key = self._key((artifact, parent, baseline, teacher), splits)
-        if self._fresh and key not in self._made:
-            self._store.discard(_KIND, key)
+        return on_main(lambda: self._obtained(artifact, parent, baseline, teacher, splits, control))
+
+    def _obtained(
+        self,
+        artifact: Artifact,
+        parent: Artifact | None,
+        baseline: Artifact | None,
+        teacher: Artifact | Answers | None,
+        splits: tuple[str, ...],
+        control: Artifact | None,
+    ) -> tuple[Measurement, bool]:
+        key = self._key((artifact, parent, baseline, teacher, control), splits)
         found = self._store.find(_KIND, key)
         if found is not None:
             return from_json(json.loads((found / _FILE).read_text(encoding="utf-8"))), key not in self._made
-        measurement = self._measurer.measure(artifact, parent, baseline, teacher, splits)
+        measurement = self._measurer.measure(artifact, parent, baseline, teacher, splits, control)
         with self._store.writing(_KIND, key) as folder:
             (folder / _FILE).write_text(json.dumps(to_json(measurement)), encoding="utf-8")
         self._made.add(key)
         return measurement, False
 
-    def _key(self, artifacts: tuple[Artifact | None, ...], splits: tuple[str, ...]) -> str:
+    def _key(self, artifacts: tuple[Artifact | Answers | None, ...], splits: tuple[str, ...]) -> str:
         return digest_of(
             {
                 "artifacts": [None if one is None else one.digest for one in artifacts],

@@ -12,6 +12,7 @@ from compresslab.candidate import Candidate, OnnxModel, Step, TorchModel
 from compresslab.measure.artifact import Artifact, load_artifact
 from compresslab.models import architecture
 from compresslab.store import Store
+from compresslab.world import on_main, wait, world
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,16 @@ class Node:
         """The candidate's digest."""
         return Candidate(OnnxModel(self.folder), self.lineage).digest
 
+    @property
+    def control(self) -> bool:
+        """Whether this is a network that was trained only to compare with."""
+        return bool(self.lineage[-1].decisions.get("control", False))
+
+    @property
+    def best(self) -> bool:
+        """Whether the stage found it the best of what it made."""
+        return bool(self.lineage[-1].decisions.get("best", True))
+
     def artifact(self) -> Artifact:
         """The exported model, its hashes checked."""
         return load_artifact(self.folder / "artifact")
@@ -71,18 +82,17 @@ class Nodes:
     Args:
         store: Where they are kept.
         export: Writes the artifact of a candidate into a folder.
-        fresh: Makes every node once more, whatever the store has.
     """
 
-    def __init__(self, store: Store, export: Callable[[Candidate, Path], Artifact], fresh: bool = False) -> None:
+    def __init__(self, store: Store, export: Callable[[Candidate, Path], Artifact]) -> None:
         self._store = store
         self._export = export
-        self._fresh = fresh
         self._made: set[str] = set()
 
-    def has(self, key: str) -> bool:
-        """Whether the store has the entry, so that `obtain` would make nothing."""
-        return self._store.find(_KIND, key) is not None
+    def find(self, key: str) -> tuple[Node, ...] | None:
+        """The nodes of one application of a stage if the store has them, so that `obtain` would make nothing."""
+        found = self._store.find(_KIND, key)
+        return None if found is None else self._read(found, cached=key not in self._made)
 
     def obtain(self, key: str, make: Callable[[Path], Made]) -> tuple[Node, ...]:
         """The nodes of one application of a stage.
@@ -91,10 +101,7 @@ class Nodes:
             key: Identifies the application and all that goes into it.
             make: Called with a scratch folder that survives a crash, unless the store has the entry.
         """
-        if self._fresh and key not in self._made:
-            self._store.discard(_KIND, key)
-            self._store.clear_scratch(_KIND, key)
-        found = self._store.find(_KIND, key)
+        found = on_main(lambda: self._store.find(_KIND, key))
         if found is None:
             self._write(key, make)
             self._made.add(key)
@@ -103,21 +110,31 @@ class Nodes:
         return self._read(found, cached=key not in self._made)
 
     def _write(self, key: str, make: Callable[[Path], Made]) -> None:
+        """Makes the candidates, in every process that trains with this one; the main one alone writes them."""
         begun = time.perf_counter()
+        if not world().main:
+            make(self._store.scratch(_KIND, key))
+            on_main(lambda: None)
+            wait()
+            return
         with self._store.writing(_KIND, key) as folder:
             made = make(self._store.scratch(_KIND, key))
-            for index, candidate in enumerate(made.candidates):
-                place = folder / str(index)
-                (place / "artifact").mkdir(parents=True)
-                if isinstance(candidate.model, TorchModel) and candidate.model.builder is not None:
-                    architecture.save(candidate.model, place)
-                self._export(candidate, place / "artifact")
-            record = {
-                "seconds": round(time.perf_counter() - begun, 3),
-                "lineages": [[asdict(step) for step in candidate.lineage] for candidate in made.candidates],
-                "notes": made.notes,
-            }
-            (folder / _INDEX).write_text(json.dumps(record, indent=1), encoding="utf-8")
+            on_main(lambda: self._write_candidates(folder, made, begun))
+        wait()
+
+    def _write_candidates(self, folder: Path, made: Made, begun: float) -> None:
+        for index, candidate in enumerate(made.candidates):
+            place = folder / str(index)
+            (place / "artifact").mkdir(parents=True)
+            if isinstance(candidate.model, TorchModel) and candidate.model.builder is not None:
+                architecture.save(candidate.model, place)
+            self._export(candidate, place / "artifact")
+        record = {
+            "seconds": round(time.perf_counter() - begun, 3),
+            "lineages": [[asdict(step) for step in candidate.lineage] for candidate in made.candidates],
+            "notes": made.notes,
+        }
+        (folder / _INDEX).write_text(json.dumps(record, indent=1), encoding="utf-8")
 
     def _read(self, folder: Path, cached: bool) -> tuple[Node, ...]:
         record = json.loads((folder / _INDEX).read_text(encoding="utf-8"))

@@ -14,6 +14,7 @@ from compresslab.stage import Stage
 if TYPE_CHECKING:
     from compresslab.models import ModelSpec
     from compresslab.tasks import TaskSpec
+    from compresslab.teacher import TeacherSpec
 
 Select = Literal["smallest", "fastest", "most_accurate"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -40,7 +41,7 @@ class Pipeline:
     model: ModelSpec
     stages: Sequence[Stage]
     name: str = "pipeline"
-    teacher: ModelSpec | None = None
+    teacher: TeacherSpec | None = None
     references: Sequence[Stage] = ()
     bench: BenchSettings = field(default_factory=BenchSettings)
     budget: Budget | None = None
@@ -56,9 +57,17 @@ class Pipeline:
             raise ConfigError([Problem(self.name, None, path, message) for path, message in broken])
 
 
+def variants(stage: Stage) -> tuple[Stage, ...]:
+    """The stage itself, or those of which a tuned one will choose."""
+    tuned = getattr(stage, "variants", None)
+    return (stage,) if tuned is None else tuple(one.stage for one in tuned)
+
+
 def broken_rules(pipeline: Pipeline) -> list[tuple[str, str]]:
     """Every rule of order that the pipeline breaks, as (key path, reason and remedy)."""
-    broken: list[tuple[str, str]] = []
+    untrained = () if pipeline.teacher is None else pipeline.teacher.untrained("teacher")
+    reason = "this network has no weights, so nothing can be learned from it; give `weights` or a `checkpoint`"
+    broken = [(path, reason) for path in untrained]
     trained = pipeline.model.has_weights
     before: list[str] = []
     for index, stage in enumerate(pipeline.stages):
@@ -68,14 +77,18 @@ def broken_rules(pipeline: Pipeline) -> list[tuple[str, str]]:
                 "float training would undo the integer weights" if stage.kind != "quantize" else "it is int8 already"
             )
             broken.append((path, f"nothing may follow `quantize`: {reason}; move `quantize` to the end"))
-        if stage.kind == "distill":
-            starts_anew = getattr(stage, "student", None) is not None
+        if stage.kind == "mutual":
+            if "prune" in before:
+                broken.append((path, "its peers start anew, so the pruning before it would be lost; put it first"))
+            trained = True
+        elif stage.kind == "distill":
+            starts_anew = any(getattr(one, "student", None) is not None for one in variants(stage))
             if starts_anew and "prune" in before:
                 broken.append(
                     (path, "`student` starts a new network, so the pruning before it would be lost; "
                            "distil first, or leave `student` out to train the pruned network")
                 )  # fmt: skip
-            if pipeline.teacher is None and not pipeline.model.has_weights and "train" not in before:
+            if pipeline.teacher is None and not pipeline.model.has_weights and not {"train", "mutual"} & set(before):
                 broken.append(
                     (path, "there is no trained teacher: `model` has no weights; give `teacher`, "
                            "weights for `model`, or a `train` stage before")

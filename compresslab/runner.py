@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,43 +18,43 @@ import torch
 
 from compresslab import __version__
 from compresslab.bundle import write_bundle
-from compresslab.candidate import Candidate, Step, TorchModel
+from compresslab.candidate import Candidate, Step
 from compresslab.config import dump_pipeline
 from compresslab.digest import code_digest, digest_of, library_versions
-from compresslab.errors import BadInput, CompresslabError, ConfigError, Problem, StageFailed, StoreError
+from compresslab.errors import BadInput, CompresslabError, StageFailed, StoreError
 from compresslab.export import export
+from compresslab.launcher import started_alone
 from compresslab.measure.artifact import Artifact, load_artifact
-from compresslab.measure.budget import check, unmeasured
+from compresslab.measure.budget import check
 from compresslab.measure.frontier import FrontierPoint, frontier, select, ties
 from compresslab.measure.measurement import Measurement
 from compresslab.measure.measurement_io import to_json
 from compresslab.measured import REPORTED, Measurements
 from compresslab.models import architecture
-from compresslab.models.check import require_fit
 from compresslab.nodes import Made, Node, Nodes
+from compresslab.pipeline import variants
+from compresslab.preflight import built, fitting, require_measured
 from compresslab.progress import Noting, Progress, Silent
+from compresslab.rehearsal import rehearse
 from compresslab.report import Point, Report, load_results, write_report
+from compresslab.route import PlanLine, going_on, planned, teaching
 from compresslab.run_directory import RunDirectory
 from compresslab.stage import Assessment, Context, Stage
 from compresslab.store import Store
-from compresslab.teacher import Teacher
+from compresslab.teachers import Teachers
+from compresslab.world import main_first, on_main, world
 
 if TYPE_CHECKING:
-    from compresslab.models import ModelSpec
+    from compresslab.measure.evaluate import Answers
     from compresslab.pipeline import Pipeline
-    from compresslab.tasks import Task
+    from compresslab.teacher import Teacher
 
 _PARITY_SAMPLES = 512
+_ALONE = (
+    "`accelerate launch` was asked for several processes and has started this one only; on CPUs several are started by "
+    "`torchrun --nproc-per-node N -m compresslab run ...`, or by `accelerate launch --multi_gpu`"
+)
 _LIBRARIES = ("torch", "torch-pruning", "accelerate", "numpy", "onnx", "onnxscript", "onnxruntime", "safetensors")
-
-
-@dataclass(frozen=True)
-class PlanLine:
-    """What `run` would do for one stage. `seconds` is how long it took the last time; None if it never ran here."""
-
-    stage: str
-    cached: bool
-    seconds: float | None
 
 
 def run(
@@ -71,7 +71,7 @@ def run(
         pipeline: What to do.
         out: The run directory; default `runs/<pipeline name>`.
         store: The cache; default `.store` beside the run directory. What is there already is not computed again.
-        fresh: Computes everything again and replaces what the cache has.
+        fresh: Computes everything again, teachers' answers too, and replaces what the cache has.
         progress: Told of every step.
 
     Returns:
@@ -82,38 +82,53 @@ def run(
         StageFailed: A stage could not finish. What was finished before is kept, and the same call goes on from there.
         StoreError: The disk is full or may not be written.
     """
-    return _Run(pipeline, out, store, fresh, progress or Silent()).report()
+    place, cache = _places(pipeline, out, store)
+    if world().main:
+        return _Run(pipeline, place, cache, fresh, progress or Silent()).report()
+    # A process that only helps to train says nothing, and what it writes about the run is thrown away. What the main
+    # one has made anew it must not throw away again.
+    with TemporaryDirectory() as folder:
+        return _Run(pipeline, Path(folder) / pipeline.name, cache, False, Silent()).report()
 
 
 def plan(pipeline: Pipeline, out: Path | str | None = None, *, store: Path | str | None = None) -> tuple[PlanLine, ...]:
     """What `run` with the same arguments would make and what it would read from the store; trains nothing."""
-    return _Run(pipeline, out, store, False, Silent()).plan()
+    return _Run(pipeline, *_places(pipeline, out, store), False, Silent()).plan()
+
+
+def _places(pipeline: Pipeline, out: Path | str | None, store: Path | str | None) -> tuple[Path, Path]:
+    """The run directory and the cache."""
+    place = Path(out) if out is not None else Path("runs") / pipeline.name
+    return place, Path(store) if store is not None else place.parent / ".store"
 
 
 class _Run:
     """One run of one pipeline: what is loaded once and used by every step."""
 
-    def __init__(
-        self, pipeline: Pipeline, out: Path | str | None, store: Path | str | None, fresh: bool, progress: Progress
-    ) -> None:
+    def __init__(self, pipeline: Pipeline, out: Path, store: Path, fresh: bool, progress: Progress) -> None:
         self.pipeline = pipeline
-        self.directory = RunDirectory(Path(out) if out is not None else Path("runs") / pipeline.name)
+        self.directory = RunDirectory(out)
         self.display = progress
         self.progress = Noting(progress)
-        place = Path(store) if store is not None else self.directory.path.parent / ".store"
-        self.store = Store(place, self.progress.note)
+        self.store = Store(store, self.progress.note, fresh=fresh)
         self.device = _device(pipeline.device)
-        self.task = pipeline.task.load(self.store.root / "data")
+        self.task = main_first(lambda: pipeline.task.load(self.store.root / "data"))
         self.progress.notes.extend(self.task.notes)
-        _require_measured(pipeline, self.task)
+        if started_alone():
+            self.progress.note(_ALONE)
+        require_measured(pipeline, self.task)
         self.trusted = _trusted(pipeline)
-        self.nodes = Nodes(self.store, self._export, fresh)
-        self.measurements = Measurements(self.store, self.task, pipeline.bench, fresh)
-        self.baseline_model = self._build(pipeline.model)
-        require_fit(self.baseline_model, self.task.batch("validation", np.arange(2), None), len(self.task.labels))
+        self.nodes = Nodes(self.store, self._export)
+        self.measurements = Measurements(self.store, self.task, pipeline.bench)
+        self.baseline_model = fitting("model", pipeline.model, self.task, pipeline.seed)
         self.baseline_step = Step(
             "baseline", pipeline.model.model_dump(mode="json"), {}, architecture.digest(self.baseline_model)
         )
+        self.teachers = Teachers(
+            pipeline, self.baseline_model, lambda spec: fitting("teacher", spec, self.task, pipeline.seed),
+            self.task, self.store, self.device, self.progress,
+        )  # fmt: skip
+        rehearse(pipeline, self.baseline_model, self.teachers, self.task)
         self.baseline: Node | None = None
         self.trained: Node | None = None
 
@@ -144,21 +159,27 @@ class _Run:
             machine=self.measurements.machine,
             notes=tuple(dict.fromkeys(self.progress.notes)),
         )
-        self.directory.keep_only({point.id for point in points})
+        if world().main:
+            self._write(report)
+        return report
+
+    def _write(self, report: Report) -> None:
+        self.directory.keep_only({point.id for point in report.points})
         self.directory.clear_selected()
-        if selected is not None:
+        if report.selected is not None:
             origin = {"pipeline_digest": digest_of(dump_pipeline(self.pipeline)), "compresslab": __version__}
-            write_bundle(report.point(selected), report, self.directory.path / "selected", origin)
-        self.directory.lock(self._lock(points))
+            write_bundle(report.point(report.selected), report, self.directory.path / "selected", origin)
+        self.directory.lock(self._lock(report.points))
         write_report(report, self.directory.path)
         self.directory.event("done", selected=report.selected, budget=report.budget.status)
-        return report
 
     def _points(self) -> tuple[Point, ...]:
         points: list[Point] = []
 
-        def add(node: Node, parent: Node | None, reference: bool = False) -> None:
-            points.append(self._point(node, parent, reference, {point.id for point in points}))
+        def add(node: Node, parent: Node | None, reference: bool = False, control: Node | None = None) -> Point:
+            taken = {point.id for point in points}
+            points.append(self._point(node, parent, reference, None if node.control else control, taken))
+            return points[-1]
 
         self.baseline = self._baseline()
         add(self.baseline, None)
@@ -167,36 +188,28 @@ class _Run:
                 add(node, self.baseline, reference=True)
         current: tuple[Node, ...] = (self.baseline,)
         for stage in self.pipeline.stages:
-            made = [(parent, node) for parent in current for node in self._apply(stage, parent)]
-            current = tuple(node for _, node in made)
-            if stage.kind == "train":
-                self.trained = current[-1]
-            for parent, node in made:
-                add(node, parent)
+            made = [(parent, self._apply(stage, parent)) for parent in current]
+            self.trained = teaching(stage, [node for _, nodes in made for node in nodes]) or self.trained
+            for parent, nodes in made:
+                control = next((node for node in nodes if node.control), None)
+                for node in nodes:
+                    add(node, parent, control=control)
+            current = tuple(node for _, nodes in made for node in going_on(stage, nodes))
         return tuple(points)
 
     def plan(self) -> tuple[PlanLine, ...]:
         """The stages, whether the store has them, and what they took when they last ran."""
-        seconds = _last_seconds(self.directory.path)
-        root = self.baseline_step.digest
-        lines = [PlanLine("baseline", self.nodes.has(self._baseline_key()), seconds.get((False, "baseline")))]
+        last_time = _last_seconds(self.directory.path)
+        root = Node((self.baseline_step,), self.store.root, 0.0, cached=False)
 
-        def add(stage: Stage, lineage: Sequence[str], reference: bool, key: str) -> None:
-            last_time = seconds.get((reference, *lineage, stage.kind))
-            lines.append(PlanLine(stage.kind, self.nodes.has(key), last_time))
+        def find(stage: Stage, start: Node, trained: Node | None) -> tuple[Node, ...] | None:
+            return self.nodes.find(self._key(stage, start, trained))
 
-        for stage in self.pipeline.references:
-            add(stage, ["baseline"], True, self._key(stage, digest_of([root]), self._teacher_digest(None)))
-        steps, lineage = [root], ["baseline"]
-        trained: str | None = None
-        for stage in self.pipeline.stages:
-            key = self._key(stage, digest_of(steps), self._teacher_digest(trained))
-            add(stage, lineage, False, key)
-            steps.append(digest_of([key, 0]))
-            lineage.append(stage.kind)
-            if stage.kind == "train":
-                trained = digest_of(steps)
-        return tuple(lines)
+        def seconds(reference: bool, lineage: Sequence[str]) -> float | None:
+            return last_time.get((reference, *lineage))
+
+        first = PlanLine("baseline", self.nodes.find(self._baseline_key()) is not None, seconds(False, ["baseline"]))
+        return (first, *planned(self.pipeline, root, find, seconds))
 
     # -- making ------------------------------------------------------------------------------------------------------
 
@@ -210,8 +223,7 @@ class _Run:
         return node
 
     def _apply(self, stage: Stage, parent: Node) -> tuple[Node, ...]:
-        teacher = self._teacher_digest(None if self.trained is None else self.trained.digest)
-        key = self._key(stage, parent.digest, teacher)
+        key = self._key(stage, parent, self.trained)
 
         def make(scratch: Path) -> Made:
             progress = Noting(self.display)
@@ -237,33 +249,19 @@ class _Run:
         self.directory.event("stage", stage=stage.kind, key=key, cached=nodes[0].cached, seconds=nodes[0].seconds)
         return nodes
 
-    def _build(self, spec: ModelSpec) -> TorchModel:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.pipeline.seed)
-            return spec.build(len(self.task.labels), self.task.preprocessing.channels)
-
     def _teacher(self) -> Teacher | None:
-        """`teacher`, or `model` if it has weights, or what a `train` stage has made."""
-        if self.pipeline.teacher is not None:
-            model = self._build(self.pipeline.teacher)
-        elif self.pipeline.model.has_weights:
-            model = self.baseline_model
-        elif self.trained is not None:
-            model = self.trained.candidate(self.trusted).network
-        else:
-            return None
-        return Teacher(model.module, architecture.digest(model), self.task, self.store, self.device)
+        """`teacher`, or `model` if it has weights, or what a `train` or `mutual` stage has made."""
+        if self.teachers.given is not None or self.trained is None:
+            return self.teachers.given
+        return self.teachers.of(self.trained.candidate(self.trusted).network)
 
-    def _teacher_digest(self, trained: str | None) -> str | None:
-        if self.pipeline.teacher is not None:
-            return architecture.digest(self._build(self.pipeline.teacher))
-        return self.baseline_step.digest if self.pipeline.model.has_weights else trained
-
-    def _teacher_artifact(self) -> Artifact | None:
-        """What retention and agreement are against."""
+    def _held_against(self) -> Artifact | Answers | None:
+        """What retention and agreement are of."""
         assert self.baseline is not None
         if self.pipeline.teacher is not None:
-            model = self._build(self.pipeline.teacher)
+            if not self.pipeline.teacher.network:
+                return self.teachers.answers(REPORTED)
+            model = built(self.pipeline.teacher, self.task, self.pipeline.seed)
             step = Step("teacher", self.pipeline.teacher.model_dump(mode="json"), {}, architecture.digest(model))
             key = digest_of(["teacher", step.digest, self._surroundings()])
             return self.nodes.obtain(key, lambda _: Made((Candidate(model, (step,)),)))[0].artifact()
@@ -280,6 +278,7 @@ class _Run:
             folder,
             preprocessing=self.task.preprocessing,
             labels=self.task.labels,
+            target=self.task.target,
             inputs=self.task.batch("validation", rows, None),
             provenance={
                 "lineage": [{"kind": step.kind, "settings": dict(step.settings)} for step in candidate.lineage],
@@ -299,6 +298,7 @@ class _Run:
             "seed": self.pipeline.seed,
             "device": self.device,
             "threads": torch.get_num_threads(),
+            "processes": world().size,
             "versions": library_versions(*_LIBRARIES),
             "code": code_digest("compresslab.nodes", "compresslab.export"),
         }
@@ -306,13 +306,17 @@ class _Run:
     def _baseline_key(self) -> str:
         return digest_of(["baseline", self.baseline_step.digest, self._surroundings()])
 
-    def _key(self, stage: Stage, parent: str, teacher: str | None) -> str:
+    def _key(self, stage: Stage, parent: Node, trained: Node | None) -> str:
+        if self.teachers.given is not None:
+            teacher: str | None = self.teachers.given.digest
+        else:
+            teacher = None if trained is None else trained.digest
         parts = {
             "kind": stage.kind,
             "version": stage.version,
             "settings": stage.model_dump(mode="json"),
-            "stage": code_digest(type(stage).__module__),
-            "parent": parent,
+            "stage": code_digest(*{type(one).__module__ for one in (stage, *variants(stage))}),
+            "parent": parent.digest,
             "teacher": teacher,
             "surroundings": self._surroundings(),
         }
@@ -328,24 +332,37 @@ class _Run:
     # -- measuring ---------------------------------------------------------------------------------------------------
 
     def _measure(
-        self, artifact: Artifact, parent: Artifact | None, splits: tuple[str, ...] = REPORTED
+        self,
+        artifact: Artifact,
+        parent: Artifact | None,
+        splits: tuple[str, ...] = REPORTED,
+        control: Artifact | None = None,
     ) -> tuple[Measurement, bool]:
-        """The measurement against the parent and the baseline, and whether the store had it."""
+        """The measurement against the parent, the baseline and the control, and whether the store had it."""
         baseline = self.baseline.artifact() if self.baseline is not None and parent is not None else None
-        return self.measurements.obtain(artifact, parent, baseline, self._teacher_artifact(), splits)
+        return self.measurements.obtain(artifact, parent, baseline, self._held_against(), splits, control)
 
     def _assess(self, candidate: Candidate, scratch: Path, parent: Node) -> Assessment:
         folder = scratch / f"assess-{candidate.digest[:16]}"
-        folder.mkdir(parents=True, exist_ok=True)
-        artifact = self._export(candidate, folder)
+
+        def export_here() -> None:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._export(candidate, folder)
+
+        on_main(export_here)
+        artifact = load_artifact(folder)
         measurement, _ = self._measure(artifact, parent.artifact(), ("validation",))
         return Assessment(measurement, check(self.pipeline.budget, measurement, artifact.bytes))
 
-    def _point(self, node: Node, parent: Node | None, reference: bool, taken: set[str]) -> Point:
+    def _point(self, node: Node, parent: Node | None, reference: bool, control: Node | None, taken: set[str]) -> Point:
         artifact = node.artifact()
         self.progress.start(f"measure {node.kind}", 1)
         begun = time.perf_counter()
-        measurement, measured_before = self._measure(artifact, None if parent is None else parent.artifact())
+        measurement, measured_before = self._measure(
+            artifact,
+            None if parent is None else parent.artifact(),
+            control=None if control is None else control.artifact(),
+        )
         seconds = round(time.perf_counter() - begun, 3)
         self.progress.advance()
         point_id = next(node.digest[:size] for size in range(8, 65) if node.digest[:size] not in taken)
@@ -399,17 +416,11 @@ class _Run:
 
 def _trusted(pipeline: Pipeline) -> tuple[str, ...]:
     """The user's own functions that the pipeline names as builders of networks, and which may therefore run."""
-    specs = [pipeline.model, pipeline.teacher, *(getattr(stage, "student", None) for stage in pipeline.stages)]
+    specs = [pipeline.model, pipeline.teacher]
+    for stage in pipeline.stages:
+        for variant in variants(stage):
+            specs.extend([getattr(variant, "student", None), *getattr(variant, "peers", ())])
     return tuple(name for spec in specs if spec is not None for name in spec.trusted)
-
-
-def _require_measured(pipeline: Pipeline, task: Task) -> None:
-    """Refuses a budget on what will not be measured; known now, not after the training."""
-    if pipeline.budget is None:
-        return
-    broken = unmeasured(pipeline.budget, (task.benchmark_metric,), len(pipeline.bench.points))
-    if broken:
-        raise ConfigError([Problem(pipeline.name, None, f"budget.{key}", message) for key, message in broken])
 
 
 def _device(wanted: str) -> str:

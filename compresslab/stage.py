@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from compresslab.candidate import Candidate, Step
 from compresslab.digest import digest_of
@@ -32,6 +32,7 @@ class Context:
 
     `assess` exports and measures a candidate (validation only) and is injected by the runner, so that no stage
     imports the benchmark. `key` identifies this application of the stage: its settings and all that went in.
+    `tuned` names the settings whose values were chosen on validation.
     """
 
     task: Task
@@ -42,6 +43,7 @@ class Context:
     progress: Progress
     assess: Callable[[Candidate], Assessment]
     key: str
+    tuned: frozenset[str] = frozenset()
 
     def step(self, stage: Stage, decisions: Mapping[str, Any], attempt: int = 0) -> Step:
         """The record of this application of `stage`; `attempt` numbers the candidates where it returns several."""
@@ -49,10 +51,15 @@ class Context:
 
 
 class Stage(Protocol):
-    """Frozen settings and one verb. `kind` is its key in YAML; `version` rises when its meaning changes."""
+    """Frozen settings and one verb."""
 
-    kind: ClassVar[str]
-    version: ClassVar[int]
+    @property
+    def kind(self) -> str:
+        """Its key in YAML."""
+
+    @property
+    def version(self) -> int:
+        """Rises when its meaning changes."""
 
     def apply(self, candidate: Candidate, context: Context) -> tuple[Candidate, ...]:
         """New candidates made from this one, which is left unchanged."""

@@ -62,12 +62,16 @@ class Store:
     Args:
         root: The folder; made when first written to.
         on_problem: Told, in a sentence, of every entry that had to be thrown away.
+        fresh: Throws away every entry, and its scratch folder, when it is first asked for, unless this very object has
+            written it: all is made once more, and once only.
     """
 
-    def __init__(self, root: Path, on_problem: Callable[[str], None] | None = None) -> None:
+    def __init__(self, root: Path, on_problem: Callable[[str], None] | None = None, *, fresh: bool = False) -> None:
         # Absolute, so that a change of working directory (user code may do that) does not move the store.
         self.root = root.absolute()
         self._on_problem = on_problem
+        self._fresh = fresh
+        self._renewed: set[tuple[str, str]] = set()
 
     def find(self, kind: str, key: str) -> Path | None:
         """The folder of an entry, or None if there is none.
@@ -83,6 +87,7 @@ class Store:
             StoreError: The folder cannot be read.
         """
         folder = self._place("entries", kind, key)
+        self._renew(kind, key)
         with storage_errors(self.root):
             if not folder.is_dir():
                 return None
@@ -110,6 +115,7 @@ class Store:
             StoreError: The disk is full or the folder may not be written; also where the block failed for that.
         """
         place = self._place("entries", kind, key)
+        self._renew(kind, key)
         with storage_errors(self.root):
             temporary = self.root / "tmp" / f"{kind}-{key[:12]}-{uuid4().hex}"
             temporary.mkdir(parents=True)
@@ -194,6 +200,12 @@ class Store:
                 for entry in removed:
                     self._delete(entry.folder)
         return tuple(removed)
+
+    def _renew(self, kind: str, key: str) -> None:
+        if self._fresh and (kind, key) not in self._renewed:
+            self._renewed.add((kind, key))
+            self.discard(kind, key)
+            self.clear_scratch(kind, key)
 
     def _place(self, room: str, kind: str, key: str) -> Path:
         if not _KIND.fullmatch(kind):

@@ -16,13 +16,13 @@ from compresslab.digest import digest_of
 from compresslab.export import export
 from compresslab.measure.budget import BudgetResult
 from compresslab.measure.measurement import Measurement
-from compresslab.models import ModelSpec, Residual
+from compresslab.models import ModelSpec, Residual, Signature
 from compresslab.models.architecture import digest
 from compresslab.progress import Silent
 from compresslab.stage import Assessment, Context, Stage
 from compresslab.store import Store
 from compresslab.tasks import ImageClassification, Task, TaskSpec
-from compresslab.teacher import Teacher
+from compresslab.teacher import NetworkTeacher
 
 CLASSES = 3
 
@@ -54,7 +54,7 @@ def tiny_candidate(widths: tuple[int, ...] = (8, 16), seed: int = 0) -> Candidat
     """A residual network with fresh weights, as the root of a pipeline on `tiny_task`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = ModelSpec(residual=Residual(widths=widths)).build(CLASSES, 1)
+        model = ModelSpec(residual=Residual(widths=widths)).build(Signature("images", 1, CLASSES))
     return Candidate(model, (Step("baseline", {}, {}, digest(model)),))
 
 
@@ -67,7 +67,7 @@ def context(folder: Path, task: Task, teacher: TorchModel | None = None, seed: i
     store = Store(folder / "store")
     return Context(
         task=task,
-        teacher=None if teacher is None else Teacher(teacher.module, digest(teacher), task, store),
+        teacher=None if teacher is None else NetworkTeacher(teacher.module, digest(teacher), task, store),
         seed=seed,
         device="cpu",
         scratch=folder / "scratch",

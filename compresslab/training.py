@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,14 +18,16 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from compresslab.errors import Diverged
+from compresslab.errors import BadInput, Diverged
 from compresslab.settings import Settings
+from compresslab.world import World, as_in_main, mean_gradients, wait, world
 
 if TYPE_CHECKING:
     from compresslab.progress import Progress
 
 
 _DIGEST_BYTES = sha256().digest_size
+_ARITHMETIC = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 class FitSettings(Settings):
@@ -49,17 +51,69 @@ class FitSettings(Settings):
     """Largest norm of the gradient; null for no limit."""
     ema: float | None = Field(None, gt=0, lt=1)
     """Decay per step of an exponential moving average of the weights, which is then what is kept."""
-    precision: Literal["bf16", "fp32"] = "bf16"
-    """Arithmetic of the forward and backward pass; weights and losses are fp32 in both."""
+    precision: Literal["bf16", "fp16", "fp32"] = "bf16"
+    """Arithmetic of the forward and backward pass; weights and losses are fp32 in all. `fp16` scales its gradients."""
+    accumulate: int = Field(1, ge=1)
+    """Parts in which a step's batch is computed, one after the other, where the whole does not fit memory. Losses over
+    the relations of a batch, and BatchNorm, see a part at a time."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples of one step: `inputs` float32 [b, ...], `targets` [b] or None, `teacher` outputs [b, ...] or None."""
+    """Samples of one step.
+
+    Args:
+        inputs: float32 [b, ...].
+        targets: Whole numbers or floats [b], or one row a sample [b, outputs]; None where nothing is labelled.
+        labelled: Which samples have targets, bool [b]; None where all have, or none.
+        teacher: The teacher's answers by name, float32 [b, ...] each; empty without a teacher.
+        labelled_share: Share of the labelled samples in the step's whole batch, where this is a part of one: a mean
+            over the labelled samples of the parts must weigh a part by how many it has. None where all or none are.
+    """
 
     inputs: Tensor
     targets: Tensor | None
-    teacher: Tensor | None = None
+    labelled: Tensor | None = None
+    teacher: Mapping[str, Tensor] = field(default_factory=dict)
+    labelled_share: float | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on a device; images in the memory order that convolutions like."""
+        inputs = self.inputs.to(device)
+        if inputs.ndim == 4:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        return Batch(
+            inputs,
+            None if self.targets is None else self.targets.to(device),
+            None if self.labelled is None else self.labelled.to(device),
+            {name: values.to(device) for name, values in self.teacher.items()},
+            self.labelled_share,
+        )
+
+    def parts(self, count: int) -> tuple[Batch, ...]:
+        """The batch in `count` parts of nearly the same size, each with its share of the unlabelled samples."""
+        if count == 1:
+            return (self,)
+        rows = torch.arange(len(self.inputs))
+        return tuple(self._rows(rows[one::count]) for one in range(min(count, len(rows))))
+
+    def share(self, world: World) -> Batch:
+        """What this process computes of the batch: every so many-th sample."""
+        if world.size == 1:
+            return self
+        return self._rows(torch.arange(world.rank, len(self.inputs), world.size))
+
+    def _rows(self, rows: Tensor) -> Batch:
+        share = self.labelled_share
+        if share is None and self.labelled is not None:
+            share = float(self.labelled.float().mean())
+        return Batch(
+            self.inputs[rows],
+            None if self.targets is None else self.targets[rows],
+            None if self.labelled is None else self.labelled[rows],
+            {name: values[rows] for name, values in self.teacher.items()},
+            share,
+        )
 
 
 @dataclass(frozen=True)
@@ -85,74 +139,99 @@ def fit(
     scratch: Path,
     progress: Progress,
     phase: str,
+    until: int | None = None,
 ) -> tuple[Epoch, ...]:
     """Trains `module` in place and returns one record an epoch.
 
     The same arguments give the same weights, byte for byte, on the same machine; also when the process was killed
-    and `fit` is called again with the same `scratch`, which holds a checkpoint of the last whole epoch.
+    and `fit` is called again with the same `scratch`, which holds a checkpoint of the last whole epoch. Processes that
+    `accelerate launch` started compute a part of each batch each, and end with the same weights.
 
     Args:
         module: The network; its parameters that require a gradient are trained.
         batches: epoch -> the batches of that epoch; must depend on the epoch alone.
         steps: Batches an epoch.
-        loss: (module, batch) -> scalar. Called under autocast when `settings.precision` says so.
+        loss: (module, batch) -> scalar, the mean over the batch. Called under autocast when `settings.precision` says
+            so. With several processes it must gather the outputs of all (see `world.everywhere`), and be the same in
+            each.
         settings: How to train.
         seed: Of whatever is random inside the network (dropout).
         device: "cpu" or "cuda".
         scratch: A folder for checkpoints that outlives this process.
         progress: Told of every step.
         phase: What to call this training in progress and errors.
+        until: Stops after this many epochs of the schedule; the same call with more goes on from there.
 
     Raises:
         Diverged: The loss became NaN or infinite.
+        BadInput: The batch cannot be shared evenly among the processes.
     """
-    accelerator = Accelerator(cpu=device == "cpu")
+    here = world()
+    if settings.batch % here.size:
+        raise BadInput(f"{phase}: {here.size} processes must share a batch evenly, but `batch` is {settings.batch}")
+    # Whatever the launcher says of mixed precision is not meant: `settings.precision` is.
+    place = Accelerator(cpu=device == "cpu", mixed_precision="no").device
+    last = settings.epochs if until is None else min(until, settings.epochs)
     optimizer = _optimizer(module, settings)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps * settings.epochs, settings))
-    module.to(accelerator.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+    module.to(place).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
     average = (
         AveragedModel(module, multi_avg_fn=_average(settings.ema), use_buffers=True)
         if settings.ema is not None
         else None
     )
-    checkpoint = _Checkpoint(scratch / f"{phase}.checkpoint", module, optimizer, schedule, average)
+    scaler = torch.amp.GradScaler(place.type, enabled=settings.precision == "fp16")
+    checkpoint = _Checkpoint(scratch / f"{phase}.checkpoint", module, optimizer, average, scaler)
     history = checkpoint.restore(progress)
-    net, optimizer = accelerator.prepare(module, optimizer)
-    progress.start(phase, steps * settings.epochs)
+    wait()  # until all have read the checkpoint, before the first writes a new one
+    as_in_main(module)
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    progress.start(phase, steps * last)
     progress.advance(steps * len(history))
     with torch.random.fork_rng(devices=[]):
-        for epoch in range(len(history), settings.epochs):
-            torch.manual_seed(seed * 1_000_003 + epoch)
+        for epoch in range(len(history), last):
+            torch.manual_seed((seed * 1_000_003 + epoch) * here.size + here.rank)
             module.train()
             total, count = 0.0, 0
             for batch in batches(epoch):
-                on_device = _to(batch, accelerator.device)
-                with torch.autocast(
-                    accelerator.device.type, dtype=torch.bfloat16, enabled=settings.precision == "bf16"
-                ):
-                    value = loss(net, on_device)
-                current = float(value.detach())
+                if len(batch.inputs) % here.size:
+                    raise BadInput(
+                        f"{phase}: {here.size} processes must share a batch evenly, but one has {len(batch.inputs)} "
+                        "samples, which are all there are; start one process"
+                    )
+                current = 0.0
+                rate = settings.learning_rate * _rate(epoch * steps + count, steps * settings.epochs, settings)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                optimizer.zero_grad(set_to_none=True)
+                for part in batch.share(here).parts(settings.accumulate):
+                    share = len(part.inputs) * here.size / len(batch.inputs)
+                    with torch.autocast(place.type, dtype=_ARITHMETIC[settings.precision],
+                                        enabled=settings.precision != "fp32"):  # fmt: skip
+                        value = loss(module, part.to(place)) * share
+                    current += float(value.detach())
+                    scaler.scale(value).backward()  # type: ignore[no-untyped-call]
+                mean_gradients(trained)
                 if not math.isfinite(current):
                     raise Diverged(
                         f"{phase}: the loss became {current} in epoch {epoch + 1}, step {count + 1}, at a learning "
-                        f"rate of {schedule.get_last_lr()[0]:.3g}; lower `learning_rate` (now "
+                        f"rate of {rate:.3g}; lower `learning_rate` (now "
                         f"{settings.learning_rate:g}), set `clip`, or use `precision: fp32`"
                     )
-                optimizer.zero_grad(set_to_none=True)
-                accelerator.backward(value)
                 if settings.clip is not None:
-                    accelerator.clip_grad_norm_(module.parameters(), settings.clip)
-                optimizer.step()
-                rate = float(schedule.get_last_lr()[0])
-                schedule.step()
+                    scaler.unscale_(optimizer)
+                    torch.nn.utils.clip_grad_norm_(trained, settings.clip)
+                scaler.step(optimizer)
+                scaler.update()
                 if average is not None:
                     average.update_parameters(module)
                 total, count = total + current, count + 1
                 progress.advance(1, epoch=epoch + 1, loss=current)
             history = (*history, Epoch(total / count, rate))
-            checkpoint.save(history)
+            if here.main:
+                checkpoint.save(history)
     if average is not None:
         module.load_state_dict(average.module.state_dict())
+    as_in_main(module)
     module.to("cpu").to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     module.eval()
     return history
@@ -168,17 +247,6 @@ def epoch_order(samples: int, batch: int, seed: int, epoch: int) -> list[np.ndar
 def _average(decay: float) -> Callable[..., None]:
     function: Callable[..., None] = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
     return function
-
-
-def _to(batch: Batch, device: torch.device) -> Batch:
-    inputs = batch.inputs.to(device)
-    if inputs.ndim == 4:
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
-    return Batch(
-        inputs,
-        None if batch.targets is None else batch.targets.to(device),
-        None if batch.teacher is None else batch.teacher.to(device),
-    )
 
 
 def _optimizer(module: nn.Module, settings: FitSettings) -> torch.optim.Optimizer:
@@ -213,11 +281,11 @@ class _Checkpoint:
         path: Path,
         module: nn.Module,
         optimizer: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LambdaLR,
         average: AveragedModel | None,
+        scaler: torch.amp.GradScaler,
     ) -> None:
         self.path = path
-        self.parts: dict[str, Any] = {"module": module, "optimizer": optimizer, "schedule": schedule}
+        self.parts: dict[str, Any] = {"module": module, "optimizer": optimizer, "scaler": scaler}
         if average is not None:
             self.parts["average"] = average
 
@@ -241,8 +309,8 @@ class _Checkpoint:
         stored = self.path.read_bytes()
         content = stored[_DIGEST_BYTES:]
         if sha256(content).digest() != stored[:_DIGEST_BYTES]:
+            # It stays until the next one takes its place: another process may be about to read it too.
             progress.note(f"the checkpoint {self.path.name} is damaged; this training starts again")
-            self.path.unlink()
             return ()
         state = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
         for name, part in self.parts.items():

@@ -30,7 +30,7 @@ _TYPES: Final = {int: "integer", float: "number"}
 _LENGTH: Final = frozenset({"too_short", "too_long"})
 _WORDS_FOR_BOOLEANS: Final = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
 _SHOWN_KEYS: Final = 20
-_SHOWN_SAMPLES: Final = 4
+_SHOWN_SAMPLES: Final = 5
 _SHOWN_TEXT: Final = 60
 
 

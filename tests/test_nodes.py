@@ -61,9 +61,9 @@ def test_made_once_and_then_read(nodes: Nodes) -> None:
     start = tiny_candidate()
     pruned = start.then(start.network, step())
     make = made(pruned, notes=("look here",))
-    assert not nodes.has(KEY)
+    assert nodes.find(KEY) is None
     (first,) = nodes.obtain(KEY, make)
-    assert nodes.has(KEY)
+    assert [(node.digest, node.cached) for node in nodes.find(KEY) or ()] == [(first.digest, False)]
     assert not first.cached
     (second,) = Nodes(nodes._store, export).obtain(KEY, make)
     assert second.cached
@@ -114,7 +114,7 @@ def test_a_failure_leaves_no_entry_and_keeps_the_scratch(nodes: Nodes, store: St
 
     with pytest.raises(ParityError, match="disagree"):
         nodes.obtain(KEY, make)
-    assert not nodes.has(KEY)
+    assert nodes.find(KEY) is None
     assert store.entries() == ()
     assert (store.scratch("stage", KEY) / "train.checkpoint").read_bytes() == b"epoch 3"
 
@@ -149,7 +149,7 @@ def test_fresh_makes_everything_once_more_and_forgets_checkpoints(nodes: Nodes, 
         seen.append(list(scratch.iterdir()))
         return Made((tiny_candidate(),))
 
-    again = Nodes(store, export, fresh=True)
+    again = Nodes(Store(store.root, fresh=True), export)
     for _ in range(2):
         assert [node.cached for node in again.obtain(KEY, make)] == [False]
     assert seen == [[]], "made once, and with an empty scratch folder"

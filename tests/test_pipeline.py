@@ -12,6 +12,7 @@ from compresslab import (
     Quantize,
     Residual,
     TaskSpec,
+    TeacherSpec,
     Train,
 )
 from compresslab.pipeline import broken_rules
@@ -20,6 +21,7 @@ TASK = TaskSpec(image_classification=ImageClassification(npz="images.npz"))
 SMALL = Residual(widths=(8,))
 NEW = ModelSpec(residual=SMALL)
 TRAINED = ModelSpec(residual=SMALL, weights="teacher.safetensors")
+TEACHER = TeacherSpec(checkpoint="runs/x/stages/abcd")
 TRAIN, DISTILL, PRUNE, QUANTIZE = Train(epochs=1), Distill(epochs=1), Prune(ratio=0.5), Quantize()
 STUDENT = Distill(epochs=1, student=NEW)
 
@@ -39,7 +41,7 @@ def make(*stages, model=TRAINED, **more):
         ((PRUNE, PRUNE), TRAINED, {}),
         ((TRAIN, STUDENT, QUANTIZE), NEW, {}),
         ((TRAIN, PRUNE, TRAIN), NEW, {}),
-        ((DISTILL, QUANTIZE), NEW, {"teacher": TRAINED}),
+        ((DISTILL, QUANTIZE), NEW, {"teacher": TEACHER}),
         ((QUANTIZE,), TRAINED, {"references": (QUANTIZE, STUDENT)}),
         ((PRUNE,), ModelSpec(checkpoint="runs/x/stages/abcd"), {}),
         ((PRUNE,), ModelSpec(python="mine:trained"), {}),
@@ -94,9 +96,16 @@ def test_orders_that_work(stages, model, more):
         (
             (QUANTIZE,),
             NEW,
-            {"teacher": TRAINED},
+            {"teacher": TEACHER},
             "stages[0].quantize",
             "the network has not been trained yet; give `model` weights, or put `train` or `distill` first",
+        ),
+        (
+            (DISTILL,),
+            NEW,
+            {"teacher": TeacherSpec(average=(TEACHER, TeacherSpec(residual=SMALL)))},
+            "teacher.average[1]",
+            "this network has no weights, so nothing can be learned from it; give `weights` or a `checkpoint`",
         ),
         (
             (TRAIN,),

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from compresslab.config import load_pipeline
+from compresslab.models import Signature
 from compresslab.runner import run
 
 ROOT = Path(__file__).parent.parent
@@ -21,8 +22,8 @@ def test_is_valid(path):
 
 def test_teacher_is_the_network_its_pipeline_builds_and_small_enough_to_carry():
     pipeline = load_pipeline(ROOT / "pipelines" / "fashion_mnist_teacher.yaml")
-    built = pipeline.model.build(10, 1).module
-    carried = load_pipeline(ROOT / "pipelines" / "fashion_mnist.yaml").model.build(10, 1).module
+    built = pipeline.model.build(Signature("images", 1, 10)).module
+    carried = load_pipeline(ROOT / "pipelines" / "fashion_mnist.yaml").model.build(Signature("images", 1, 10)).module
     assert sum(parameter.numel() for parameter in carried.parameters()) == 696_042
     assert {n: t.shape for n, t in carried.state_dict().items()} == {n: t.shape for n, t in built.state_dict().items()}
     assert (TEACHER / "weights.safetensors").stat().st_size <= 3_000_000
@@ -33,7 +34,7 @@ def test_teacher_is_as_good_as_promised(tmp_path):
     """>= 93.7 % of the 10,000 test images: a teacher that was swapped or damaged would not be."""
     pipeline = load_pipeline(ROOT / "pipelines" / "fashion_mnist.yaml")
     task = pipeline.task.load(tmp_path)
-    network = pipeline.model.build(10, 1).module
+    network = pipeline.model.build(Signature("images", 1, 10)).module
     split = task.splits["test"]
     right = 0
     with torch.inference_mode():

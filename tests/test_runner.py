@@ -23,6 +23,7 @@ from compresslab import (
     Quantize,
     Residual,
     StoreError,
+    TeacherSpec,
     Train,
     load_artifact,
     load_pipeline,
@@ -33,7 +34,7 @@ from compresslab.cli.app import invoke
 from compresslab.distillation import Recipe
 from compresslab.measure.bench import BenchSettings
 from compresslab.measure.evaluate import predict
-from compresslab.models import architecture
+from compresslab.models import Signature, architecture
 from compresslab.progress import Silent
 from compresslab.report import load_results
 from compresslab.report.results import results
@@ -161,7 +162,11 @@ def test_a_stage_folder_is_a_checkpoint_that_a_pipeline_starts_from(finished_run
             continue
         spec = ModelSpec(checkpoint=str(finished_run.out / "stages" / point.id))
         with torch.no_grad():
-            logits = spec.build(CLASSES, 1).module(torch.from_numpy(task.batch("validation", rows, None))).numpy()
+            logits = (
+                spec.build(Signature("images", 1, CLASSES))
+                .module(torch.from_numpy(task.batch("validation", rows, None)))
+                .numpy()
+            )
         given = predict(point.artifact, task.splits["validation"].inputs[rows])
         np.testing.assert_allclose(logits, given, rtol=1e-3, atol=1e-3, err_msg=point.stage)
 
@@ -221,8 +226,10 @@ def test_plan_before_the_first_run(tiny_pipeline, tmp_path, nothing_may_be_made)
 
 def test_another_teacher_makes_what_learns_from_it_again(finished_run, tmp_path, nothing_may_be_made):
     """Also the reference: a quantizer that trains would learn from it."""
-    architecture.save(ModelSpec(residual=Residual(widths=(8,))).build(CLASSES, 1), tmp_path / "other")
-    other = replace(finished_run.pipeline, teacher=ModelSpec(checkpoint=str(tmp_path / "other")))
+    architecture.save(
+        ModelSpec(residual=Residual(widths=(8,))).build(Signature("images", 1, CLASSES)), tmp_path / "other"
+    )
+    other = replace(finished_run.pipeline, teacher=TeacherSpec(checkpoint=str(tmp_path / "other")))
     assert [line.cached for line in plan(other, finished_run.out)] == [True] + [False] * 5
 
 
@@ -330,7 +337,7 @@ def test_a_budget_on_what_is_not_measured_is_refused_first(
 
 
 def test_a_bench_of_a_graph_that_is_not_there_ends_before_the_training(copied_run, monkeypatch):
-    monkeypatch.setattr("compresslab.distillation.fit", lambda *_, **__: pytest.fail("trained first"))
+    monkeypatch.setattr("compresslab.distillation.learning.fit", lambda *_, **__: pytest.fail("trained first"))
     bench = BenchSettings(points=(BenchPoint(graph="text"),))
     with pytest.raises(ArtifactError, match="`text`"):
         run(replace(copied_run.pipeline, bench=bench, seed=5), copied_run.out)

@@ -191,6 +191,22 @@ def test_discard_makes_room_for_a_new_entry(store: Store) -> None:
     assert (put(store, KEY, b"new") / "a.bin").read_bytes() == b"new"
 
 
+def test_a_fresh_store_makes_everything_once_more_and_once_only(store: Store) -> None:
+    """Whether an entry is looked for before it is written or not; what another object wrote before does not count."""
+    put(store, content=b"old")
+    put(store, OTHER, b"old")
+    (store.scratch("stage", KEY) / "train.checkpoint").write_bytes(b"old")
+    fresh = Store(store.root, fresh=True)
+    assert fresh.find("stage", KEY) is None
+    assert list(fresh.scratch("stage", KEY).iterdir()) == [], "a checkpoint is of what was made before"
+    for key in (KEY, OTHER):
+        put(fresh, key, b"new")
+        place = fresh.find("stage", key)
+        assert place is not None
+        assert (place / "a.bin").read_bytes() == b"new"
+    assert store.find("stage", KEY) is not None
+
+
 def test_entries_are_listed_by_their_last_use_which_find_renews(store: Store) -> None:
     put(store, KEY, used_ago=timedelta(days=3))
     put(store, OTHER, used_ago=timedelta(days=5))

@@ -29,7 +29,7 @@ def model_card(point: Point, report: Report) -> str:
         *use(manifest),
         *inputs_and_outputs(manifest),
         "## Measured",
-        table(_measured(told)),
+        table(_measured(told, manifest.target is None)),
         escape(_scope(told)),
         table(machine_table(report.machine)),
         "## How it was made",
@@ -39,7 +39,7 @@ def model_card(point: Point, report: Report) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _measured(point: PointResult) -> Table:
+def _measured(point: PointResult, is_classification: bool) -> Table:
     rows: list[tuple[str, str]] = []
     for split, qualities in (("validation", point["quality"]["validation"]), ("test", point["quality"]["test"])):
         for metric, quality in qualities.items():
@@ -48,7 +48,8 @@ def _measured(point: PointResult) -> Table:
     for metric, retained in point["retention"].items():
         rows.append((f"{metric}, retained of the teacher's", f"{figures.percent_interval(retained)} %"))
     if point["agreement_with_teacher"] is not None:
-        rows.append(("same answer as the teacher", f"{figures.percent(point['agreement_with_teacher'])} %"))
+        what = "same answer as the teacher" if is_classification else "correlation with the teacher's answers"
+        rows.append((what, f"{figures.percent(point['agreement_with_teacher'])} %"))
     rows += [_latency(latency) for latency in point["latency_ms"]]
     rows.append(("peak memory of a process that runs it", f"{figures.significant(point['peak_rss_mb'])} MB"))
     rows.append(("size", f"{figures.kilobytes(point['artifact']['bytes'])} kB"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from compresslab.bundle.snippet import IMAGE, classify_image, open_graphs
+from compresslab.bundle.snippet import FEATURES, IMAGE, answer_sample, open_graphs
 from compresslab.report import figures
 from compresslab.report.markdown_syntax import bullets, escape, table
 from compresslab.report.table import Column, Row, Table
@@ -13,20 +13,25 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from compresslab.measure.artifact import Manifest, TensorInfo
+    from compresslab.measure.preprocessing import FeaturePreprocessing, ImagePreprocessing
+
+_MOST_SHOWN = 16
 
 
 def use(manifest: Manifest) -> list[str]:
     """Python that runs the model."""
-    if len(manifest.graphs) == 1 and all(info.takes_images for info in manifest.graphs.values()):
+    if len(manifest.graphs) == 1 and all(map(manifest.prepares, manifest.graphs)):
         intro = f"With onnxruntime, numpy and Pillow, in this folder, on an image of yours named `{IMAGE}`:"
-        return ["## Use", intro, f"```python\n{classify_image(manifest)}\n```"]
+        if manifest.preprocessing.kind == "features":
+            intro = f"With onnxruntime and numpy, in this folder, on rows of features of yours in `{FEATURES}`:"
+        return ["## Use", intro, f"```python\n{answer_sample(manifest)}\n```"]
     return ["## Use", "With onnxruntime, in this folder:", f"```python\n{open_graphs(manifest)}\n```"]
 
 
 def inputs_and_outputs(manifest: Manifest) -> list[str]:
     """Names, types and shapes, how an input is made, and what the outputs stand for."""
     sections = ["## Inputs and outputs", table(_signature(manifest))]
-    if any(info.takes_images for info in manifest.graphs.values()):
+    if any(map(manifest.prepares, manifest.graphs)):
         sections.append(escape(_preprocessing(manifest)))
     if manifest.labels:
         sections.append("Classes, in the order of the outputs:")
@@ -60,18 +65,33 @@ def _tensor(graph: str, direction: str, tensor: TensorInfo) -> Row:
 
 def _preprocessing(manifest: Manifest) -> str:
     how = manifest.preprocessing
+    told = f"{_features(how) if how.kind == 'features' else _images(how)}."
+    if manifest.target is not None:
+        return f"{told} The output is {manifest.target}, in the units of the training data."
+    return f"{told} Outputs are one score a class, before softmax." if manifest.labels else told
+
+
+def _images(how: ImagePreprocessing) -> str:
     colour = "grey" if how.channels == 1 else "RGB"
     share = f"the central {100 * how.crop:g} % of each side, " if how.crop < 1 else ""
     pixels = f"Inputs are {colour} images: {share}resized ({how.resize}) to {how.height} rows of {how.width} pixels, "
-    outputs = " Outputs are one score a class, before softmax." if manifest.labels else ""
     if how.folded is not None:
         dtype, layout = how.folded.split("-")
         order = "channels last" if layout == "nhwc" else "channels first"
-        return f"{pixels}values 0 to 255 as they are, in {dtype}, {order}: the graph normalizes by itself.{outputs}"
+        return f"{pixels}values 0 to 255 as they are, in {dtype}, {order}: the graph normalizes by itself"
     return (
         f"{pixels}values 0 to 255 divided by 255, less {_numbers(how.mean)}, divided by {_numbers(how.std)}, "
-        f"channels first.{outputs}"
+        "channels first"
     )
+
+
+def _features(how: FeaturePreprocessing) -> str:
+    rows = f"Inputs are rows of {how.width} features, in the order of the training data, "
+    if not how.mean:
+        return f"{rows}as they are"
+    if how.width > _MOST_SHOWN:
+        return f"{rows}each less its mean, divided by its deviation; both are in manifest.json"
+    return f"{rows}each less its mean ({_numbers(how.mean)}), divided by its deviation ({_numbers(how.std)})"
 
 
 def _numbers(values: Sequence[float]) -> str:

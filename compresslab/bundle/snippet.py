@@ -1,4 +1,4 @@
-"""Python that loads a bundle with ONNX Runtime and Pillow alone: what the model card shows, and a test runs."""
+"""Python that loads a bundle with ONNX Runtime, numpy and Pillow alone: what the model card shows, and tests run."""
 
 from __future__ import annotations
 
@@ -8,25 +8,27 @@ from compresslab.measure.session import SessionOptions
 
 if TYPE_CHECKING:
     from compresslab.measure.artifact import Manifest
-    from compresslab.measure.preprocessing import ImagePreprocessing
+    from compresslab.measure.preprocessing import FeaturePreprocessing, ImagePreprocessing
 
 IMAGE = "image.png"
+FEATURES = "features.npy"
 
 _LEVELS = {"extended": "ORT_ENABLE_EXTENDED", "basic": "ORT_ENABLE_BASIC", "disabled": "ORT_DISABLE_ALL"}
 
 
-def classify_image(manifest: Manifest) -> str:
-    """Lines that print what the model sees in `image.png`; they run in the bundle's folder."""
+def answer_sample(manifest: Manifest) -> str:
+    """Lines that print what the model says of `image.png`, or of the rows of `features.npy`; they run in the folder."""
     (info,) = manifest.graphs.values()
-    answer = f"session.run(None, {{{info.inputs[0].name!r}: inputs}})[0].argmax()"
-    lines = [
-        "import json, numpy, onnxruntime",
-        "from PIL import Image, ImageOps",
-        *_pixels(manifest.preprocessing),
-        *_session(manifest, info.file),
-        f'print(json.load(open("manifest.json"))["labels"][{answer}])' if manifest.labels else f"print({answer})",
-    ]
-    return "\n".join(lines)
+    how = manifest.preprocessing
+    reading = _features(how) if how.kind == "features" else ["from PIL import Image, ImageOps", *_pixels(how)]
+    outputs = f"session.run(None, {{{info.inputs[0].name!r}: inputs}})[0]"
+    if manifest.target is not None:
+        answer = f"print({outputs}[:, 0])"
+    elif manifest.labels:
+        answer = f'print(json.load(open("manifest.json"))["labels"][{outputs}.argmax()])'
+    else:
+        answer = f"print({outputs}.argmax())"
+    return "\n".join(["import json, numpy, onnxruntime", *reading, *_session(manifest, info.file), answer])
 
 
 def open_graphs(manifest: Manifest) -> str:
@@ -36,6 +38,17 @@ def open_graphs(manifest: Manifest) -> str:
         lines += _session(manifest, info.file)
         lines.append("print([(one.name, one.shape) for one in [*session.get_inputs(), *session.get_outputs()]])")
     return "\n".join(lines)
+
+
+def _features(preprocessing: FeaturePreprocessing) -> list[str]:
+    """The same arithmetic as `FeaturePreprocessing.normalize`; means are read, as there may be thousands."""
+    loaded = f'numpy.load("{FEATURES}")'
+    if not preprocessing.mean:
+        return [f'inputs = {loaded}.astype("float32")']
+    return [
+        'how = json.load(open("manifest.json"))["preprocessing"]',
+        f'inputs = (({loaded} - how["mean"]) / how["std"]).astype("float32")',
+    ]
 
 
 def _pixels(preprocessing: ImagePreprocessing) -> list[str]:

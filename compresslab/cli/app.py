@@ -14,6 +14,7 @@ import typer
 from compresslab.cli import bench, cache, compare, doctor, export, gate, predict, report, run, schema, verify
 from compresslab.cli.options import Debug, Log, State
 from compresslab.errors import CompresslabError, ConfigError, Interrupted
+from compresslab.launcher import helps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,7 +87,8 @@ def invoke(arguments: Sequence[str]) -> int:
     except SystemExit as ending:
         return ending.code if isinstance(ending.code, int) else int(ending.code is not None)
     except CompresslabError as error:
-        _tell(error, error.exit_code, state)
+        if state.debug or not helps():  # else the process that it helps has told the same
+            _tell(error, error.exit_code, state)
         return error.exit_code
     except Exception as error:
         # Left to Python it would end with 1, which says "over budget" to whoever reads exit codes.

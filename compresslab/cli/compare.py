@@ -28,7 +28,7 @@ def compare(
     batch: Annotated[list[int] | None, typer.Option(min=1, help="Models: examples a call; repeatable.")] = None,
     threads: Annotated[list[int] | None, typer.Option(min=1, help="Models: threads; repeatable.")] = None,
     data: Annotated[
-        Path | None, typer.Option(metavar="DATA", help="Models: labelled images for quality, .npz or folder.")
+        Path | None, typer.Option(metavar="DATA", help="Models: labelled data for quality, .npz or folder.")
     ] = None,
     dim: Annotated[
         list[str] | None, typer.Option(metavar="NAME=SIZE", help="How long a dynamic axis is; repeatable.")
@@ -89,20 +89,22 @@ def _compare_models(
 
 
 def _quality_rows(this: Target, other: Target, data: Path) -> list[Row]:
-    from compresslab.cli.labelled import labelled_images
+    from compresslab.cli.labelled import labelled_data
     from compresslab.errors import BadInput
     from compresslab.measure.evaluate import predict
+    from compresslab.measure.metric_names import CLASS_METRICS, SCORE_METRICS
     from compresslab.measure.metrics import METRICS
     from compresslab.measure.quality import quality, quality_delta
     from compresslab.report.figures import percent
     from compresslab.report.table import Row
 
     if this.artifact is None or other.artifact is None:
-        raise BadInput("--data needs models that say how images become their inputs: folders with a manifest.json")
-    split, _ = labelled_images(data, this.artifact)
+        raise BadInput("--data needs models that say how samples become their inputs: folders with a manifest.json")
+    split, _ = labelled_data(data, this.artifact)
     ours, theirs = (predict(one.artifact, split.inputs) for one in (this, other) if one.artifact is not None)
     rows = []
-    for name, metric in METRICS.items():
+    for name in CLASS_METRICS if this.artifact.manifest.target is None else SCORE_METRICS:
+        metric = METRICS[name]
         delta = quality_delta(metric, ours, theirs, split.targets)
         values = [percent(quality(metric, outputs, split.targets).value) for outputs in (theirs, ours)]
         verdict = "better" if delta.low > 0 else "worse" if delta.high < 0 else "no difference shown"

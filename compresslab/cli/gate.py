@@ -32,7 +32,8 @@ def gate(
         typer.Option(metavar="MODEL_OR_RUN", help="What relative limits are against; measured here, interleaved."),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(metavar="DATA", help="Labelled images for quality: an .npz file or a folder.")
+        Path | None,
+        typer.Option(metavar="DATA", help="Labelled data for quality: an .npz file, or a folder of images."),
     ] = None,
     time_limit: Annotated[
         float, typer.Option(min=_SMALLEST_TIME_LIMIT, metavar="SECONDS", help="For latency; then it is inconclusive.")
@@ -107,15 +108,15 @@ def _gate(
 def _data(data: Path | None, this: Target) -> tuple[EvalSplit | None, list[str]]:
     if data is None:
         return None, []
-    from compresslab.cli.labelled import labelled_images
+    from compresslab.cli.labelled import labelled_data
     from compresslab.errors import BadInput
 
     if this.artifact is None:
         raise BadInput(
-            f"{this.name}: a bare ONNX file does not say how images become its inputs, so --data cannot be used; "
+            f"{this.name}: a bare ONNX file does not say how samples become its inputs, so --data cannot be used; "
             "give the folder of an exported model, which has a manifest.json"
         )
-    split, note = labelled_images(data, this.artifact)
+    split, note = labelled_data(data, this.artifact)
     return split, [note]
 
 
@@ -145,7 +146,7 @@ def _quality(
     if this.run is None or this.point is None:
         return None
     if drops and given:
-        raise BadInput(f"{_named(drops)}: the run did not measure this baseline; give labelled images as --data")
+        raise BadInput(f"{_named(drops)}: the run did not measure this baseline; give labelled data as --data")
     measurement = _measurement(this.run / "stages" / this.point / "measurement.json")
     return lambda _: recorded_quality(limits, measurement)
 

@@ -1,26 +1,32 @@
-"""Labelled images given on the command line, as a model's own preprocessing takes them."""
+"""Labelled data given on the command line, as a model's own preprocessing takes it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from compresslab.data.arrays import Arrays, Source
+from compresslab.data.arrays import Arrays
 from compresslab.data.decoding import Decoding
+from compresslab.data.features import load_table_npz
 from compresslab.data.image_folder import load_image_folder
 from compresslab.data.npz import load_npz
 from compresslab.errors import DataError, did_you_mean
 from compresslab.measure.evaluate import EvalSplit
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from compresslab.measure.artifact import Artifact
+    from compresslab.measure.preprocessing import ImagePreprocessing
+
+P = TypeVar("P")
 
 
-def labelled_images(path: Path, artifact: Artifact) -> tuple[EvalSplit, str]:
-    """The images and labels of an .npz file or an image folder, and a note of which part of them was taken.
+def labelled_data(path: Path, artifact: Artifact) -> tuple[EvalSplit, str]:
+    """The samples and targets of an .npz file or an image folder, and a note of which part of them was taken.
 
     Where there are several parts, `test` is taken, else `validation`. Labels with names are matched with the model's
     by name.
@@ -29,36 +35,44 @@ def labelled_images(path: Path, artifact: Artifact) -> tuple[EvalSplit, str]:
         DataError: They are missing, broken, or not what the model was made for.
     """
     preprocessing = artifact.manifest.preprocessing
-    if path.is_dir():
-        if preprocessing.height != preprocessing.width:
-            raise DataError(
-                f"{path}: the model takes images of {preprocessing.height} x {preprocessing.width}; folders are read "
-                "as squares only, so give an .npz file"
-            )
-        decoding = Decoding(preprocessing.height, preprocessing.channels, preprocessing.resize, preprocessing.crop)
-        with TemporaryDirectory(prefix="compresslab-gate-") as cache:
-            source = load_image_folder(path, decoding, Path(cache))
-            part, arrays = _part(source)
-            # Out of the memory map, which goes with the folder.
-            inputs = np.array(arrays.inputs)
+    if preprocessing.kind == "features":
+        part, split = _features(path)
     else:
-        source = load_npz(path)
-        part, arrays = _part(source)
-        inputs = arrays.inputs
-    assert arrays.targets is not None, "both loaders refuse images without labels"
-    targets = _by_name(path, arrays, artifact.manifest.labels)
-    return EvalSplit("data", inputs, targets), f"quality on {part} of {path}: {len(targets)} examples"
+        part, arrays = _images(path, preprocessing)
+        split = EvalSplit("data", arrays.inputs, _by_name(path, arrays, artifact.manifest.labels))
+    return split, f"quality on {part} of {path}: {len(split.targets)} examples"
 
 
-def _part(source: Source) -> tuple[str, Arrays]:
-    parts = source.parts
+def _features(path: Path) -> tuple[str, EvalSplit]:
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder, but the model reads features; give an .npz file with `features`")
+    part, table = _part(load_table_npz(path).parts)
+    return part, EvalSplit("data", table.inputs, table.targets)
+
+
+def _images(path: Path, preprocessing: ImagePreprocessing) -> tuple[str, Arrays]:
+    if not path.is_dir():
+        return _part(load_npz(path).parts)
+    if preprocessing.height != preprocessing.width:
+        raise DataError(
+            f"{path}: the model takes images of {preprocessing.height} x {preprocessing.width}; folders are read "
+            "as squares only, so give an .npz file"
+        )
+    decoding = Decoding(preprocessing.height, preprocessing.channels, preprocessing.resize, preprocessing.crop)
+    with TemporaryDirectory(prefix="compresslab-gate-") as cache:
+        part, arrays = _part(load_image_folder(path, decoding, Path(cache)).parts)
+        # Out of the memory map, which goes with the folder.
+        return part, Arrays(np.array(arrays.inputs), arrays.targets, arrays.labels)
+
+
+def _part(parts: Mapping[str, P]) -> tuple[str, P]:
     name = next(name for name in ("test", "validation", "train") if name in parts)
     return ("all" if len(parts) == 1 else f"`{name}`"), parts[name]
 
 
 def _by_name(path: Path, arrays: Arrays, labels: tuple[str, ...]) -> np.ndarray:
     """The targets as indices of the model's labels. Labels without names are numbers, and indices already."""
-    assert arrays.targets is not None
+    assert arrays.targets is not None, "both loaders refuse images without labels"
     if all(name == str(index) for index, name in enumerate(arrays.labels)):
         return arrays.targets
     unknown = [name for name in arrays.labels if name not in labels]

@@ -10,13 +10,14 @@ from compresslab.cli.tables import show_table
 from compresslab.report.figures import duration
 from compresslab.report.headline import budget_sentence, headline, selection, warnings
 from compresslab.report.lineage import names
+from compresslab.report.retention import distillation
 from compresslab.report.table import (
-    LEGEND,
     Column,
     Row,
     Table,
     checks_table,
     latency_table,
+    legend,
     machine_table,
     points_table,
     stages_table,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from compresslab.report.schema import Results
-    from compresslab.runner import PlanLine
+    from compresslab.route import PlanLine
 
 BUDGET_CODES = {"pass": 0, "fail": 1, "inconclusive": 3}
 
@@ -41,11 +42,13 @@ def show_results(results: Results, run: Path, *, details: bool = False) -> None:
     for table in tables:
         show_table(table)
         typer.echo()
-    typer.echo("   ".join(f"{mark} {meaning}" for mark, meaning in LEGEND.items()))
+    typer.echo("   ".join(f"{mark} {meaning}" for mark, meaning in legend(results).items()))
     typer.echo(_cached(results))
     typer.echo()
     typer.echo(headline(results))
     typer.echo(selection(results))
+    for told in distillation(results):
+        typer.echo(told)
     for violation in results["budget"]["violations"]:
         typer.echo(f"budget: {violation}")
     typer.echo(budget_sentence(results))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -35,19 +36,27 @@ def run(
     from compresslab.cli.results import BUDGET_CODES, show_plan, show_results
     from compresslab.config import load_pipeline
     from compresslab.errors import BadInput, Interrupted
+    from compresslab.launcher import helps
+    from compresslab.progress import Silent
     from compresslab.report.results import results
+    from compresslab.world import together
 
     if workers > 1:
         raise BadInput(f"`run` compresses one model at a time, but got `--workers {workers}`; leave it out")
     loaded = load_pipeline(pipeline, overrides or ())
     if plan:
-        show_plan(runner.plan(loaded, out, store=store))
+        with together():
+            lines = runner.plan(loaded, out, store=store)
+        if not helps():
+            show_plan(lines)
         return
     try:
-        with showing(as_json=log is Log.json) as progress:
+        with together(), nullcontext(Silent()) if helps() else showing(as_json=log is Log.json) as progress:
             report = runner.run(loaded, out, store=store, fresh=fresh, progress=progress)
     except KeyboardInterrupt as stop:
         raise Interrupted("interrupted: what is finished is kept, and the same command goes on from there") from stop
+    if helps():
+        return
     place = out if out is not None else Path("runs") / loaded.name
     if log is Log.json:
         status = report.budget.status

@@ -10,6 +10,7 @@ from compresslab.measure.machine import differences
 from compresslab.measure.measurement import Estimate
 from compresslab.measure.recorded import difference, ratio
 from compresslab.report.figures import NOT_MEASURED, kilobytes, milliseconds, percent
+from compresslab.report.lineage import beside
 from compresslab.report.results import load_results
 from compresslab.report.table import Column, Row, Table
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from compresslab.report.schema import Interval, PointResult, Results
 
-Key = tuple[tuple[str, ...], bool, int]
+Key = tuple[tuple[str, ...], str, int]
 
 
 def compare_runs(a: Path, b: Path, *, across_machines: bool) -> tuple[Table, list[str]]:
@@ -54,19 +55,19 @@ def compare_runs(a: Path, b: Path, *, across_machines: bool) -> tuple[Table, lis
 
 def _by_lineage(results: Results) -> dict[Key, PointResult]:
     """Points of the same lineage, such as the attempts of `mode: auto`, are told apart by their order."""
-    seen: Counter[tuple[tuple[str, ...], bool]] = Counter()
+    seen: Counter[tuple[tuple[str, ...], str]] = Counter()
     found: dict[Key, PointResult] = {}
     for point in results["points"]:
-        line = (tuple(point["lineage"]), point["reference"])
+        line = (tuple(point["lineage"]), beside(point))
         found[*line, seen[line]] = point
         seen[line] += 1
     return found
 
 
 def _name(key: Key) -> str:
-    lineage, reference, number = key
+    lineage, apart, number = key
     name = " > ".join(lineage)
-    return f"{name}{f' ({number + 1})' if number else ''}{' (reference)' if reference else ''}"
+    return f"{name}{f' ({number + 1})' if number else ''}{f' ({apart})' if apart else ''}"
 
 
 def _cells(a: PointResult | None, b: PointResult | None) -> tuple[str, ...]:

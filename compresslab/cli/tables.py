@@ -27,7 +27,7 @@ def show_table(table: Table, console: Console | None = None) -> None:
     for column in shown.columns:
         drawn.add_column(Text(column.heading), justify="right" if column.numeric else "left")
     for row in shown.rows:
-        style = "bold green" if row.selected else "dim" if row.reference else None
+        style = "bold green" if row.selected else "dim" if row.reference or row.control else None
         # Text, for `[10.1, 10.7]` in a cell would be read as markup.
         drawn.add_row(*(Text(cell) for cell in row.cells), style=style)
     screen.print(drawn)

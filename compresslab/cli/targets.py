@@ -124,16 +124,15 @@ def subject(
     from dataclasses import replace
 
     from compresslab.measure.onnx_file import onnx_subject
-    from compresslab.measure.subject import made_up_images, subject_of
+    from compresslab.measure.subject import made_up_samples, subject_of
 
     options = session or target.session
     if target.artifact is None or bare:
         path = target.file if target.artifact is None else next(iter(target.artifact.graphs.values()))
         assert path is not None
         return replace(onnx_subject(path, batches, dims or {}, options), name=name)
-    preprocessing = target.artifact.manifest.preprocessing
-    images = made_up_images(preprocessing) if examples is None else examples
-    return replace(subject_of(target.artifact, images, max(batches)), name=name, session=options)
+    samples = made_up_samples(target.artifact.manifest.preprocessing) if examples is None else examples
+    return replace(subject_of(target.artifact, samples, max(batches)), name=name, session=options)
 
 
 def selected_id(results: Results, run: Path) -> str:

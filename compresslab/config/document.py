@@ -13,8 +13,11 @@ from compresslab.pipeline import Device, Pipeline, Select
 from compresslab.settings import Settings
 from compresslab.stages import STAGES
 from compresslab.tasks import TaskSpec
+from compresslab.teacher import TeacherSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from compresslab.stage import Stage
 
 
@@ -62,8 +65,8 @@ class PipelineDocument(Settings):
     """The data, how it is split, and what the network has to do on it."""
     model: ModelSpec
     """The network to compress, which is also the teacher unless `teacher` is given."""
-    teacher: ModelSpec | None = None
-    """Another network to learn from."""
+    teacher: TeacherSpec | None = None
+    """Another network to learn from, predictions, or several of these."""
     stages: Annotated[tuple[StageEntry, ...], Field(strict=False, min_length=1)]
     """What is done, in this order."""
     references: Annotated[tuple[StageEntry, ...], Field(strict=False)] = ()
@@ -86,8 +89,19 @@ class PipelineDocument(Settings):
             raise ValueError(f"a name may hold letters, digits, `-`, `_` and `.`, but got {name!r}")
         return name
 
-    def pipeline(self, name: str) -> Pipeline:
+    @field_validator("teacher")
+    @classmethod
+    def _weighs_against_others(cls, teacher: TeacherSpec | None) -> TeacherSpec | None:
+        if teacher is not None and teacher.weight != 1.0:
+            raise ValueError("`weight` is that of a teacher inside an `average`; leave it out here")
+        return teacher
+
+    def pipeline(self, name: str, tuned: Mapping[int, Stage]) -> Pipeline:
         """The pipeline this says, called `name` unless it has a name of its own.
+
+        Args:
+            name: What to call it.
+            tuned: Stages by their place, instead of those here.
 
         Raises:
             ConfigError: Its stages are in an order that cannot work.
@@ -96,7 +110,7 @@ class PipelineDocument(Settings):
             task=self.task,
             model=self.model,
             teacher=self.teacher,
-            stages=tuple(entry.stage for entry in self.stages),
+            stages=tuple(tuned.get(index, entry.stage) for index, entry in enumerate(self.stages)),
             references=tuple(entry.stage for entry in self.references),
             bench=self.bench,
             budget=self.budget,

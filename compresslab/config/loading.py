@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,11 @@ from pydantic_core import to_jsonable_python
 
 from compresslab.config.document import PipelineDocument, folder_name
 from compresslab.config.overrides import apply_overrides
+from compresslab.config.tuning import KEY, chosen, find_choices, with_tune
 from compresslab.errors import ConfigError, Problem
 from compresslab.settings import Settings
+from compresslab.stages import Distill, Train, Tuned
+from compresslab.stages.tuned import Variant, put
 from compresslab.strict_yaml import Document, KeyPath, Plain, read
 from compresslab.validation import validate
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from compresslab.pipeline import Pipeline
+    from compresslab.stage import Stage
 
 _PART = re.compile(r"\[(\d+)]|([^.\[\]]+)")
 
@@ -35,9 +39,22 @@ def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> Pipeline:
         ConfigError: With every problem that was found, each with its line and key.
     """
     document = _with_bare_stages(apply_overrides(_unlocked(read(path)), overrides))
-    checked = validate(document, PipelineDocument, base=path.absolute().parent)
+    choices = find_choices(document)
+
+    def checked(choice: dict[KeyPath, Plain]) -> PipelineDocument:
+        return validate(chosen(document, choice), PipelineDocument, base=path.absolute().parent)
+
+    firsts = [next(one.variants()) for one in choices]
+    first = {key: value for one in firsts for key, value in one.items()}
+    plain = checked(first)
+    tuned = {
+        one.stage: Tuned(
+            tuple(_variant(checked({**first, **choice}).stages[one.stage].stage, choice) for choice in one.variants())
+        )
+        for one in choices
+    }
     try:
-        return checked.pipeline(folder_name(path.stem))
+        return plain.pipeline(folder_name(path.stem), tuned)
     except ConfigError as error:
         raise ConfigError([_placed(problem, document) for problem in error.problems]) from None
 
@@ -49,7 +66,7 @@ def dump_pipeline(pipeline: Pipeline) -> dict[str, Any]:
         "task": _plain(pipeline.task),
         "model": _plain(pipeline.model),
         "teacher": _plain(pipeline.teacher),
-        "stages": [{stage.kind: _plain(stage)} for stage in pipeline.stages],
+        "stages": [{stage.kind: _plain_stage(stage)} for stage in pipeline.stages],
         "references": [{stage.kind: _plain(stage)} for stage in pipeline.references],
         "bench": _plain(pipeline.bench),
         "budget": _plain(pipeline.budget),
@@ -63,7 +80,7 @@ def pipeline_schema() -> dict[str, Any]:
     """The JSON Schema of a pipeline file, from which editors complete and check."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **PipelineDocument.model_json_schema(),
+        **with_tune(PipelineDocument.model_json_schema()),
         "title": "compresslab pipeline",
     }
 
@@ -102,6 +119,30 @@ def _placed(problem: Problem, document: Document) -> Problem:
     path: KeyPath = tuple(int(index) if index else name for index, name in parts)
     mark = document.mark(path)
     return replace(problem, file=mark.file, line=mark.line)
+
+
+def _variant(stage: Stage, choice: Iterable[KeyPath]) -> Variant:
+    """The stage with the values that were chosen, as its checked settings have them: paths are absolute there."""
+    assert isinstance(stage, Train | Distill), "other stages are not tuned"
+    settings = _plain(stage)
+    return Variant({path[3:]: _at(settings, path[3:]) for path in choice}, stage)
+
+
+def _at(settings: Any, path: KeyPath) -> Any:
+    """One value of plain settings, which say nothing of a null that is the default."""
+    for part in path[:-1]:
+        settings = settings[part]
+    last = path[-1]
+    return settings.get(last) if isinstance(settings, dict) else settings[last]
+
+
+def _plain_stage(stage: Stage) -> Any:
+    if not isinstance(stage, Tuned):
+        return _plain(stage)
+    settings = _plain(stage.first)
+    for path in stage.variants[0].choice:
+        put(settings, path, {KEY: stage.values(path)})
+    return settings
 
 
 def _plain(value: object) -> Any:

@@ -3,6 +3,7 @@
 from compresslab.data.arrays import Arrays, Source
 from compresslab.data.augmentation import Augmentation
 from compresslab.data.fashion_mnist import FashionMnist
+from compresslab.data.features import Table, TableSource
 from compresslab.data.splits import prove_disjoint
 
-__all__ = ["Arrays", "Augmentation", "FashionMnist", "Source", "prove_disjoint"]
+__all__ = ["Arrays", "Augmentation", "FashionMnist", "Source", "Table", "TableSource", "prove_disjoint"]

@@ -25,6 +25,7 @@ def unpack_debian_package(package: str, folder: Path) -> Path:
         raise DataError("this machine has no apt-get and dpkg")
     for part in ("lists/partial", "cache/archives/partial", "root"):
         (folder / part).mkdir(parents=True)
+    folder = folder.resolve()  # the commands run inside it
     private = [
         apt, "-q",
         "-o", f"Dir::State::Lists={folder / 'lists'}", "-o", f"Dir::Cache={folder / 'cache'}",

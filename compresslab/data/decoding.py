@@ -103,10 +103,34 @@ def take(images: Images, rows: npt.NDArray[np.int64], cache: Path) -> Images:
     return _opened(path)
 
 
+def joined(parts: Sequence[Images], cache: Path) -> Images:
+    """Images of one shape, one part after the other; where they are many, as a memory-mapped array."""
+    if len(parts) == 1:
+        return parts[0]
+    size = sum(part.size for part in parts)
+    if size <= _IN_MEMORY:
+        return np.concatenate(parts)
+    digests = [_content(part) for part in parts]
+    path = cache / "decoded" / f"{digest_of(['joined', digests])}.npy"
+    if not path.is_file():
+        with _writing(path, (sum(map(len, parts)), *parts[0].shape[1:])) as file:
+            for part in parts:
+                for start in range(0, len(part), _CHUNK):
+                    file.write(np.ascontiguousarray(part[start : start + _CHUNK]).data)
+    return _opened(path)
+
+
 def listing_digest(paths: Iterable[Path], root: Path) -> str:
     """Changes when a file is added, removed, renamed or written; reads none."""
     stats = ((path, path.stat()) for path in paths)
     return digest_of([str(root.resolve()), [[str(p.relative_to(root)), s.st_size, s.st_mtime_ns] for p, s in stats]])
+
+
+def _content(images: Images) -> str:
+    """Tells images apart; an array in the cache by the name of its file, which says what it is of."""
+    return (
+        str(images.filename) if isinstance(images, np.memmap) else sha256(np.ascontiguousarray(images).data).hexdigest()
+    )
 
 
 def _decode_into(path: Path, files: Files, decoding: Decoding) -> None:

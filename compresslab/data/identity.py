@@ -1,4 +1,4 @@
-"""What a sample is, is its content: hashes that find the same image again wherever it lies."""
+"""What a sample is, is its content: hashes that find the same one again wherever it lies."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from compresslab.data.arrays import Images
+    from compresslab.measure.preprocessing import Samples
 
 Hashes = npt.NDArray[np.uint8]
 Ids = npt.NDArray[np.uint64]
 
 
-def sample_hashes(inputs: Images) -> Hashes:
+def sample_hashes(inputs: Samples) -> Hashes:
     """SHA-256 of each sample's bytes, as uint8 [n, 32]."""
     hashes = np.empty((len(inputs), 32), np.uint8)
     for index, sample in enumerate(inputs):

@@ -1,4 +1,4 @@
-"""Images and labels in one .npz file, as numpy.savez writes it."""
+"""Arrays in one .npz file, as numpy.savez writes it; images and labels among them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)
             if not isinstance(loaded, np.lib.npyio.NpzFile):
-                raise DataError(f"{path}: is a single array; write it with numpy.savez(path, images=..., labels=...)")
+                raise DataError(f"{path}: is a single array; write it with numpy.savez(path, name=array, ...)")
             for key in loaded.files:
                 arrays[key] = loaded[key]
     except (ValueError, BadZipFile, EOFError, OSError, zlib.error, KeyError) as error:

@@ -1,4 +1,4 @@
-"""Deterministic splits by content: the same image never lies in two of them, whatever the order of the files."""
+"""Deterministic splits by content: the same sample never lies in two of them, whatever the order of the files."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _CHOOSE, _ARRANGE = range(2)
 def carve(ids: Ids, targets: Targets, wanted: Mapping[str, int], seed: int) -> dict[str, Rows]:
     """Takes the wanted splits out of a pool of samples; the rest is `train`.
 
-    Every split has its share of each class, and copies of one image stay together, so that with copies a split may
-    be a little larger than wanted. A class's last image stays in `train`. The rows of a split come in a random order
+    Every split has its share of each class, and copies of one sample stay together, so that with copies a split may
+    be a little larger than wanted. A class's last sample stays in `train`. The rows of a split come in a random order
     that depends on content and seed alone, so any first part of them is a fair sample.
 
     Args:
         ids: Content ids [n].
-        targets: Class of each sample [n].
+        targets: Class of each sample [n], or whatever group every split should have its share of.
         wanted: Samples for each split but `train`.
         seed: Another one gives other splits.
 
@@ -49,7 +49,7 @@ def carve(ids: Ids, targets: Targets, wanted: Mapping[str, int], seed: int) -> d
     shares = {name: _shares(count, np.bincount(class_of)) for name, count in wanted.items()}
     for label in np.unique(class_of):
         rows = order[class_of[order] == label]
-        ends = np.flatnonzero(np.diff(group_of[rows], append=-1)) + 1  # where each image's copies end
+        ends = np.flatnonzero(np.diff(group_of[rows], append=-1)) + 1  # where each sample's copies end
         start = 0
         for name in wanted:
             stop = start
@@ -69,8 +69,8 @@ def carve(ids: Ids, targets: Targets, wanted: Mapping[str, int], seed: int) -> d
     return {name: split[np.argsort(rank[split])] for name, split in splits.items()}
 
 
-def prove_disjoint(ids: Mapping[str, Ids]) -> None:
-    """Checks that no content id is in two splits.
+def prove_disjoint(ids: Mapping[str, Ids], noun: str = "images") -> None:
+    """Checks that no content id is in two splits; `noun` is what samples are called.
 
     Raises:
         DataError: One is; the message names the splits and how many samples they share.
@@ -79,7 +79,7 @@ def prove_disjoint(ids: Mapping[str, Ids]) -> None:
         shared = np.intersect1d(ids[one], ids[other])
         if len(shared):
             raise DataError(
-                f"`{one}` and `{other}` share {len(shared)} images by content, so results on them would be too good"
+                f"`{one}` and `{other}` share {len(shared)} {noun} by content, so results on them would be too good"
             )
 
 

@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from compresslab.measure.preprocessing import ImagePreprocessing
+    from compresslab.measure.preprocessing import Preprocessing
 
 GRAPH = "model"
 FILE = "model.onnx"
+LOGITS, SCORE = "logits", "score"
 _BATCH = 256
 _DEFAULT_SESSION = SessionOptions()
 
@@ -41,25 +42,28 @@ def export(
     model: TorchModel | OnnxModel,
     folder: Path,
     *,
-    preprocessing: ImagePreprocessing,
+    preprocessing: Preprocessing,
     labels: Sequence[str],
     inputs: npt.NDArray[np.float32],
     provenance: Mapping[str, Any],
+    target: str | None = None,
     session: SessionOptions = _DEFAULT_SESSION,
     tolerance: float = 1e-4,
 ) -> Artifact:
     """Writes `model.onnx` and `manifest.json` into `folder`; the same model gives the same bytes.
 
-    The graph takes `input` [batch, ...] and gives `logits` [batch, classes]; an ONNX file keeps the names it has.
+    The graph takes `input` [batch, ...] and gives `logits` [batch, classes], or `score` [batch, 1] where there are no
+    labels; an ONNX file keeps the names it has.
     Parameters and multiply-adds are those of the network, before it is rewritten for ONNX Runtime's kernels.
 
     Args:
         model: Left unchanged. An ONNX file is copied without its debug metadata, and has no parity to check.
         folder: Made if it is not there.
-        preprocessing: How images become inputs.
-        labels: Names of the outputs, in order.
-        inputs: Real inputs, float32 [n, c, h, w], n >= 2, on which ONNX Runtime and torch must agree.
+        preprocessing: How samples become inputs.
+        labels: Names of the outputs, in order; empty where they are no classes.
+        inputs: Real inputs, float32 [n, ...], n >= 2, on which ONNX Runtime and torch must agree.
         provenance: Where the model comes from; plain data.
+        target: What the one number of a regression is.
         session: How it will be run; decides which kernels are counted as integer.
         tolerance: Largest difference allowed, relative to the scale of the outputs; see `parity.check_parity` for
             quantized networks.
@@ -76,7 +80,7 @@ def export(
         network, graph = None, ir.from_proto(read_model(model.path))
     else:
         network = copy.deepcopy(model.module).cpu().eval()
-        graph = to_onnx(network, torch.from_numpy(inputs[:2]))
+        graph = to_onnx(network, torch.from_numpy(inputs[:2]), LOGITS if labels else SCORE)
     costs = graph_costs(ir.to_proto(graph))
     if network is not None:
         rewrite(graph)
@@ -92,6 +96,7 @@ def export(
         graphs={GRAPH: _describe(path, graph)},
         preprocessing=preprocessing,
         labels=tuple(labels),
+        target=target,
         session=session,
         params=costs.params,
         macs=costs.macs,

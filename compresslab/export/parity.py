@@ -14,6 +14,9 @@ Array = npt.NDArray[np.float32]
 
 _WORST = 3
 _LEAST_AGREEMENT = 0.99
+_LEAST_CORRELATION = 0.99
+# Logits below one are rounding; scores may be of any size.
+_SMALLEST_SCORE = 1e-6
 _QUANTIZED_TOLERANCE = 0.1
 _TIE = 0.01
 _BATCH = 256
@@ -31,16 +34,17 @@ def check_parity(torch_out: Array, onnx_out: Array, tolerance: float, *, quantiz
     """The largest difference, if it is small enough.
 
     A float graph does the same arithmetic in another order: no difference may exceed `tolerance` times the largest
-    magnitude among torch's outputs, or times one if that is larger.
+    magnitude among torch's outputs, or, of logits, times one if that is larger.
 
     A quantized graph ends on the next step of a grid wherever torch's float simulation falls near the middle between
     two, and one such step moves others. It must predict the same (the same largest output) for 99 % of the inputs,
     not counting those where torch's two candidates are closer than a hundredth of the largest magnitude, and no
-    difference may exceed a tenth of it.
+    difference may exceed a tenth of it. Where there is one output, a score, neither says much, as it may lie far from
+    zero: the two must be correlated by 0.99, and no difference may exceed a tenth of the range of torch's.
 
     Args:
-        torch_out: float32 [n, classes].
-        onnx_out: float32 [n, classes].
+        torch_out: float32 [n, outputs].
+        onnx_out: float32 [n, outputs].
         tolerance: For float graphs.
         quantized: Which of the two rules holds.
 
@@ -50,7 +54,12 @@ def check_parity(torch_out: Array, onnx_out: Array, tolerance: float, *, quantiz
     if torch_out.shape != onnx_out.shape:
         raise ParityError(f"torch gives outputs of shape {torch_out.shape}, ONNX Runtime of {onnx_out.shape}")
     scale = float(np.abs(torch_out).max())
-    limit = _QUANTIZED_TOLERANCE * scale if quantized else tolerance * max(1.0, scale)
+    is_score = torch_out.shape[1:] == (1,)
+    limit = tolerance * max(_SMALLEST_SCORE if is_score else 1.0, scale)
+    if quantized:
+        limit = (
+            max(limit, _QUANTIZED_TOLERANCE * float(np.ptp(torch_out))) if is_score else _QUANTIZED_TOLERANCE * scale
+        )
     # A NaN would compare as no difference at all.
     difference = np.nan_to_num(
         np.abs(torch_out - onnx_out).reshape(len(torch_out), -1).max(1), nan=np.inf, posinf=np.inf
@@ -59,13 +68,25 @@ def check_parity(torch_out: Array, onnx_out: Array, tolerance: float, *, quantiz
     if not largest <= limit:
         what = f"differ by {largest:.3g} where at most {limit:.3g} is allowed"
         raise ParityError(_explain(what, _largest(difference, limit), torch_out, onnx_out))
-    if quantized:
+    if quantized and is_score:
+        _require_correlation(torch_out, onnx_out, difference, limit)
+    elif quantized:
         margin = _margin_of_disagreement(torch_out, onnx_out)
         agreement = float((margin <= _TIE * scale).mean())
         if agreement < _LEAST_AGREEMENT:
             what = f"predict the same for only {agreement:.1%} of the inputs, where {_LEAST_AGREEMENT:.0%} is demanded"
             raise ParityError(_explain(what, _largest(margin, _TIE * scale), torch_out, onnx_out))
     return Parity(largest, len(torch_out))
+
+
+def _require_correlation(torch_out: Array, onnx_out: Array, difference: Array, limit: float) -> None:
+    """Of scores; where they are all the same but for rounding, no correlation exists, and none is asked for."""
+    if np.ptp(torch_out) <= limit:
+        return
+    correlation = float(np.corrcoef(torch_out[:, 0], onnx_out[:, 0])[0, 1]) if np.ptp(onnx_out) > 0 else 0.0
+    if correlation < _LEAST_CORRELATION:
+        what = f"give scores that are correlated by only {correlation:.3f}, where {_LEAST_CORRELATION} is demanded"
+        raise ParityError(_explain(what, _largest(difference, 0.0), torch_out, onnx_out))
 
 
 def _margin_of_disagreement(torch_out: Array, onnx_out: Array) -> Array:

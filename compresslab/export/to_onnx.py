@@ -22,19 +22,19 @@ OPSET = 18
 """The oldest that the exporter writes, and what it thinks in; later ones are a conversion that buys nothing here."""
 
 INPUT = "input"
-OUTPUT = "logits"
 
 # It says at every export that torchvision's operators cannot be registered, which nobody asked for.
 _NOISY_LOGGER = "torch.onnx._internal.exporter._registration"
 
 
-def to_onnx(module: nn.Module, example: torch.Tensor) -> ir.Model:
+def to_onnx(module: nn.Module, example: torch.Tensor, output: str) -> ir.Model:
     """The network as an ONNX graph whose first dimension is named `batch`.
 
     Args:
         module: In eval mode, on the CPU.
         example: An input, float32 [n, ...]; only its shape matters. n must be at least 2, or the exporter would take
             the batch for a constant.
+        output: Names the output.
 
     Raises:
         ModelError: torch's exporter cannot follow the network.
@@ -48,7 +48,7 @@ def to_onnx(module: nn.Module, example: torch.Tensor) -> ir.Model:
                 external_data=False,
                 opset_version=OPSET,
                 input_names=[INPUT],
-                output_names=[OUTPUT],
+                output_names=[output],
                 dynamic_shapes=({0: "batch"},),
                 verbose=False,
             )

@@ -1,5 +1,41 @@
-"""Distillation losses: small functions of student and teacher outputs."""
+"""Distillation losses: small functions of student and teacher outputs, in fp32 whatever the networks run in.
 
-from compresslab.losses.logits import kd
+No gradient flows into a teacher. Terms that are divergences of softened distributions carry T^2. A ValueError means
+shapes that do not belong together, or a batch too small for relations between its samples.
+"""
 
-__all__ = ["kd"]
+from compresslab.losses.cross_modal import contrastive, contrastive_kl, feature_mse
+from compresslab.losses.decoupled import dkd, nkd
+from compresslab.losses.embeddings import PrincipalComponents, cosine, margin_mse, mse, principal_components
+from compresslab.losses.features import attention_transfer, hint, projector
+from compresslab.losses.logits import dist, hard_label, kd, standardised_kd
+from compresslab.losses.regression import huber
+from compresslab.losses.relations import rkd_angle, rkd_distance, similarity_kl
+from compresslab.losses.transformers import attention_maps, hidden_states, uniform_mapping
+
+__all__ = [
+    "PrincipalComponents",
+    "attention_maps",
+    "attention_transfer",
+    "contrastive",
+    "contrastive_kl",
+    "cosine",
+    "dist",
+    "dkd",
+    "feature_mse",
+    "hard_label",
+    "hidden_states",
+    "hint",
+    "huber",
+    "kd",
+    "margin_mse",
+    "mse",
+    "nkd",
+    "principal_components",
+    "projector",
+    "rkd_angle",
+    "rkd_distance",
+    "similarity_kl",
+    "standardised_kd",
+    "uniform_mapping",
+]

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 from compresslab.digest import digest_file, digest_of
 from compresslab.errors import ArtifactError
 from compresslab.measure.measurement import IntegerOperators, Latency, Parity
-from compresslab.measure.preprocessing import ImagePreprocessing
+from compresslab.measure.preprocessing import Preprocessing
 from compresslab.measure.session import SessionOptions
 from compresslab.settings import Settings
 
@@ -46,19 +46,17 @@ class GraphInfo(Settings):
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
 
-    @property
-    def takes_images(self) -> bool:
-        """Whether the preprocessing is for this graph: its one input has four axes."""
-        return len(self.inputs) == 1 and len(self.inputs[0].shape) == 4
-
 
 class Manifest(Settings):
     """What an artifact says of itself; everything a server or a gate needs beside the ONNX files."""
 
     format_version: Literal[1] = FORMAT_VERSION
     graphs: Annotated[dict[str, GraphInfo], Field(min_length=1)]
-    preprocessing: ImagePreprocessing
+    preprocessing: Preprocessing
     labels: tuple[str, ...]
+    """Names of the outputs, in order; empty where they are no classes."""
+    target: str | None = None
+    """What the one number of the output is, in the units of the training data; None where it is none."""
     session: SessionOptions = SessionOptions()
     params: int
     macs: int
@@ -72,6 +70,16 @@ class Manifest(Settings):
     """A bundle's, as its run measured it on the provenance's machine: what a server is set up from."""
     provenance: Annotated[dict[str, Any], Field(default_factory=dict)]
     """Where it comes from: lineage, versions, seeds; plain data."""
+
+    def prepares(self, graph: str) -> bool:
+        """Whether the preprocessing is for this graph: its one input has as many axes as what that gives.
+
+        Of two towers, one may take what the preprocessing says nothing of.
+        """
+        inputs = self.graphs[graph].inputs
+        axes = 4 if self.preprocessing.kind == "image" else 2
+        is_index = inputs[0].dtype.startswith("int")
+        return len(inputs) == 1 and len(inputs[0].shape) == axes and not is_index
 
 
 @dataclass(frozen=True)
@@ -126,7 +134,7 @@ def load_artifact(path: Path | str, verify: bool = True) -> Artifact:
         ArtifactError: There is no manifest, it is broken or newer than this version, or a file is missing or changed.
     """
     folder = _folder_of(Path(path))
-    manifest = _read(folder / MANIFEST)
+    manifest = read_manifest(folder / MANIFEST)
     graphs = {name: folder / info.file for name, info in manifest.graphs.items()}
     artifact = Artifact(folder, graphs, manifest)
     broken = damage(artifact, verify)
@@ -165,7 +173,12 @@ def _folder_of(path: Path) -> Path:
     )
 
 
-def _read(path: Path) -> Manifest:
+def read_manifest(path: Path) -> Manifest:
+    """Reads a manifest.json alone, whatever else lies beside it.
+
+    Raises:
+        ArtifactError: It is broken, or newer than this version.
+    """
     text = path.read_bytes()
     try:
         return Manifest.model_validate_json(text)

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from compresslab.errors import ConfigError, Problem, did_you_mean
 from compresslab.measure.measurement import Estimate, Latency, Measurement
+from compresslab.measure.metric_names import CLASS_METRICS, METRIC_NAMES, SCORE_METRICS
 from compresslab.settings import Settings
 
 if TYPE_CHECKING:
@@ -18,9 +19,10 @@ Status = Literal["pass", "fail", "inconclusive"]
 
 _Positive = Annotated[float, Field(gt=0.0)]
 _Share = Annotated[float, Field(ge=0.0, le=1.0)]
+_Correlation = Annotated[float, Field(ge=-1.0, le=1.0)]
+_Drop = Annotated[float, Field(ge=-1.0, le=1.0)]
 
 _VALIDATION = "validation"
-_METRICS = ("accuracy", "f1_macro")
 _PERCENTILES = ("p50", "p90", "p99")
 
 
@@ -41,12 +43,24 @@ class Limits(Settings):
     """Times faster than the baseline at the deployment point, `bench.points[0]`, at least."""
     accuracy: _Share | None = None
     """At least."""
-    accuracy_drop: Annotated[float, Field(ge=-1.0, le=1.0)] | None = None
+    accuracy_drop: _Drop | None = None
     """Below the baseline's accuracy, at most: 0.01 is one point."""
     f1_macro: _Share | None = None
     """At least."""
-    f1_macro_drop: Annotated[float, Field(ge=-1.0, le=1.0)] | None = None
+    f1_macro_drop: _Drop | None = None
     """Below the baseline's macro F1, at most."""
+    spearman: _Correlation | None = None
+    """At least."""
+    spearman_drop: _Drop | None = None
+    """Below the baseline's rank correlation with the targets, at most."""
+    pearson: _Correlation | None = None
+    """At least."""
+    pearson_drop: _Drop | None = None
+    """Below the baseline's correlation with the targets, at most."""
+    r2: Annotated[float, Field(le=1.0)] | None = None
+    """At least."""
+    r2_drop: _Drop | None = None
+    """Below the share of the targets' variance that the baseline explains, at most."""
     retention: Annotated[dict[str, _Positive], Field(default_factory=dict)]
     """Of the teacher's quality, at least, by `benchmark/metric`: 0.99 is one per cent lost."""
     peak_rss_mb: _Positive | None = None
@@ -132,8 +146,8 @@ def unmeasured(budget: Budget, benchmarks: Sequence[str], points: int) -> list[t
     """
     measured = {name.rpartition("/")[2] for name in benchmarks}
     problems = [
-        (key, f"`{metric}` is not measured, but {_list(sorted(measured))}; set the task's `metric` to `{metric}`")
-        for metric in _METRICS
+        (key, f"`{metric}` is not measured, but {_list(sorted(measured))}; {_metric_remedy(metric, measured)}")
+        for metric in METRIC_NAMES
         for key in (metric, f"{metric}_drop")
         if getattr(budget, key) is not None and metric not in measured
     ]
@@ -147,6 +161,14 @@ def unmeasured(budget: Budget, benchmarks: Sequence[str], points: int) -> list[t
             ("point", f"`point < {points}` must hold, as bench has {points} points, but got {budget.point}")
         )
     return problems
+
+
+def _metric_remedy(metric: str, measured: set[str]) -> str:
+    kind = next(kind for kind in (CLASS_METRICS, SCORE_METRICS) if metric in kind)
+    if measured and measured.isdisjoint(kind):
+        other = CLASS_METRICS if kind is SCORE_METRICS else SCORE_METRICS
+        return f"the task's answers are of another kind: limit one of {_list(other)}"
+    return f"set the task's `metric` to `{metric}`"
 
 
 def _cost_limits(budget: Budget, measurement: Measurement, artifact_bytes: int) -> list[_Limit]:
@@ -176,7 +198,7 @@ def _quality_limits(budget: Budget, measurement: Measurement) -> list[_Limit]:
     delta = measurement.validation_delta or _exact(0.0)
     drop = Estimate(-delta.value, -delta.high, -delta.low, delta.n)
     limits = []
-    for metric in _METRICS:
+    for metric in METRIC_NAMES:
         at_least, at_most = getattr(budget, metric), getattr(budget, f"{metric}_drop")
         if at_least is not None:
             limits.append(_Limit(metric, "at least", at_least, qualities[metric]))

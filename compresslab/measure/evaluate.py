@@ -1,4 +1,4 @@
-"""An artifact's outputs on a split, by ONNX Runtime: what is evaluated is what is served."""
+"""Outputs on a split: an artifact's by ONNX Runtime, so that what is evaluated is what is served; or given ones."""
 
 from __future__ import annotations
 
@@ -8,26 +8,64 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from compresslab.errors import ArtifactError, BenchmarkFailed
+from compresslab.errors import ArtifactError, BenchmarkFailed, DataError
 from compresslab.measure.machine import usable_cores
 from compresslab.measure.runtime import RUNTIME_ERRORS
 from compresslab.measure.session import open_session
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from compresslab.measure.artifact import Artifact
+    from compresslab.measure.preprocessing import Samples
 
 
 @dataclass(frozen=True)
 class EvalSplit:
-    """Labelled examples: uint8 inputs [n, height, width, channels] (may be a memmap) and int64 targets [n]."""
+    """Labelled examples: inputs [n, ...] as the preprocessing takes them (may be a memmap), and their targets [n].
+
+    Targets are int64 class indices, or float32 scores.
+    """
 
     name: str
-    inputs: npt.NDArray[np.uint8]
-    targets: npt.NDArray[np.int64]
+    inputs: Samples
+    targets: npt.NDArray[np.int64] | npt.NDArray[np.float32]
 
 
-def predict(artifact: Artifact, inputs: npt.NDArray[np.uint8], batch: int = 256) -> npt.NDArray[np.float32]:
-    """The outputs [n, classes] for uint8 inputs [n, height, width, channels], with all cores.
+@dataclass(frozen=True)
+class Answers:
+    """What a teacher that is no artifact answers: one that was given as arrays, or that is put together from several.
+
+    Args:
+        digest: Identifies what answers.
+        outputs: By split, float32 [n, outputs] in the split's order: logits of the task's labels in their order, or
+            [n, 1] scores in the units of the targets. A split that is not there has no answers.
+    """
+
+    digest: str
+    outputs: Mapping[str, npt.NDArray[np.float32]]
+
+    def on(self, split: str, samples: int) -> npt.NDArray[np.float32] | None:
+        """The answers [samples, outputs] for a split; None where there are none.
+
+        Raises:
+            DataError: They are not one finite row a sample.
+        """
+        found = self.outputs.get(split)
+        if found is None:
+            return None
+        if found.ndim != 2 or len(found) != samples:
+            raise DataError(
+                f"the teacher's answers on `{split}` must be [{samples}, outputs], one row for each of its samples, "
+                f"but are {list(found.shape)}"
+            )
+        if not np.isfinite(found).all():
+            raise DataError(f"some of the teacher's answers on `{split}` are NaN or infinite; leave those samples out")
+        return found.astype(np.float32, copy=False)
+
+
+def predict(artifact: Artifact, inputs: Samples, batch: int = 256) -> npt.NDArray[np.float32]:
+    """The outputs [n, outputs] for inputs [n, ...] as the artifact's preprocessing takes them, with all cores.
 
     Raises:
         ArtifactError: The artifact is broken, has several graphs, or its graph does not take what its preprocessing
@@ -37,7 +75,7 @@ def predict(artifact: Artifact, inputs: npt.NDArray[np.uint8], batch: int = 256)
     """
     if len(artifact.graphs) != 1:
         raise ArtifactError(
-            f"{artifact.folder}: one graph is needed to classify, but it has {', '.join(artifact.graphs)}"
+            f"{artifact.folder}: one graph is needed to answer, but it has {', '.join(artifact.graphs)}"
         )
     (path,) = artifact.graphs.values()
     preprocessing = artifact.manifest.preprocessing
@@ -45,18 +83,18 @@ def predict(artifact: Artifact, inputs: npt.NDArray[np.uint8], batch: int = 256)
     name, output = session.get_inputs()[0].name, session.get_outputs()[0].name
     parts = []
     for start in range(0, len(inputs), batch):
-        images = preprocessing.graph_input(inputs[start : start + batch])
+        prepared = preprocessing.graph_input(inputs[start : start + batch])
         try:
-            parts.append(session.run([output], {name: images})[0])
+            parts.append(session.run([output], {name: prepared})[0])
         except RUNTIME_ERRORS as error:
             raise ArtifactError(
-                f"{path}: it does not run on {images.dtype} {list(images.shape)}, which its preprocessing gives "
+                f"{path}: it does not run on {prepared.dtype} {list(prepared.shape)}, which its preprocessing gives "
                 f"({error}); export the model again, with a dynamic batch"
             ) from error
     outputs = np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
     if outputs.ndim != 2 or len(outputs) != len(inputs):
         raise ArtifactError(
-            f"{path}: outputs must be [n, classes], but {len(inputs)} inputs gave {list(outputs.shape)}"
+            f"{path}: outputs must be [n, outputs], but {len(inputs)} inputs gave {list(outputs.shape)}"
         )
     broken = int((~np.isfinite(outputs)).any(axis=1).sum())
     if broken:

@@ -125,7 +125,7 @@ def require_measurable(budget: GateBudget, has_baseline: bool, has_quality: bool
     if quality_keys(budget) and not has_quality:
         raise BadInput(
             f"{', '.join(f'`{key}`' for key in quality_keys(budget))}: there is nothing to measure quality on; "
-            "give labelled images as --data (an .npz file or a folder with a sub-folder for each class)"
+            "give labelled data as --data (an .npz file, or of images a folder with a sub-folder for each class)"
         )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from pydantic import Field, model_validator
 
 from compresslab.measure.budget import Limits
+from compresslab.measure.metric_names import METRIC_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +23,8 @@ _MEGABYTES: Final = {unit: factor / 1e6 for unit, factor in _BYTES.items()}
 _UNITS: Final[Mapping[str, tuple[str, Mapping[str, float]]]] = {
     **dict.fromkeys(("p50_ms", "p90_ms", "p99_ms"), ("milliseconds", _MILLISECONDS)),
     **dict.fromkeys(("p50_slower", "p90_slower"), ("a share, such as 0.05", _SHARE)),
-    **dict.fromkeys(("accuracy", "accuracy_drop", "f1_macro", "f1_macro_drop"), ("a share, such as 0.93", _SHARE)),
+    **dict.fromkeys(METRIC_NAMES, ("a share, such as 0.93", _SHARE)),
+    **dict.fromkeys((f"{name}_drop" for name in METRIC_NAMES), ("a share, such as 0.01", _SHARE)),
     **dict.fromkeys(("size_ratio", "speedup"), ("a factor, such as 4.0", _TIMES)),
     "bytes": ("bytes", _BYTES),
     "peak_rss_mb": ("millions of bytes", _MEGABYTES),

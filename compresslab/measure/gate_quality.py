@@ -5,10 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from compresslab.errors import ConfigError, Problem, did_you_mean
 from compresslab.measure.checked import Check
 from compresslab.measure.gate_latency import ERROR
 from compresslab.measure.measurement import Estimate
+from compresslab.measure.metric_names import CLASS_METRICS, METRIC_NAMES, SCORE_METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,14 +22,13 @@ if TYPE_CHECKING:
     from compresslab.measure.gate_budget import GateBudget
     from compresslab.measure.measurement import Measurement
 
-METRICS: Final = ("accuracy", "f1_macro")
 _VALIDATION: Final = "validation"
 _SHOWN: Final = 0.95
 
 
 def quality_keys(budget: GateBudget) -> tuple[str, ...]:
     """The budget's limits on quality."""
-    keys = [key for metric in METRICS for key in (metric, f"{metric}_drop") if getattr(budget, key) is not None]
+    keys = [key for metric in METRIC_NAMES for key in (metric, f"{metric}_drop") if getattr(budget, key) is not None]
     return (*keys, *(f"retention.{name}" for name in budget.retention))
 
 
@@ -44,25 +46,32 @@ def measured_quality(
         baseline: What drops are from; needed if there are any.
         split: The examples.
         together: How many limits of the gate are uncertain, here and elsewhere.
+
+    Raises:
+        ConfigError: A limit is on a metric of another kind of answer.
     """
     # scikit-learn takes a second to load, which a gate on latency alone need not wait for.
     from compresslab.measure.evaluate import predict
-    from compresslab.measure.metrics import METRICS as KNOWN
+    from compresslab.measure.metrics import METRICS
     from compresslab.measure.quality import mcnemar, quality, quality_delta
 
+    scores = split.targets.dtype.kind == "f"
+    _require_kind(budget, SCORE_METRICS if scores else CLASS_METRICS)
     outputs = predict(artifact, split.inputs)
     reference = None if baseline is None else predict(baseline, split.inputs)
     checks = []
-    for name in METRICS:
+    for name in METRIC_NAMES:
         at_least, drop = getattr(budget, name), getattr(budget, f"{name}_drop")
         if at_least is not None:
-            value = partial(quality, KNOWN[name], outputs, split.targets)
+            value = partial(quality, METRICS[name], outputs, split.targets)
             checks.append(_check(name, at_least, together, value))
         if drop is not None and reference is not None:
             # From the baseline's side a drop is a gain.
-            fall = partial(quality_delta, KNOWN[name], reference, outputs, split.targets)
-            won, lost, chance = mcnemar(outputs, reference, split.targets)
-            why = f"{lost} examples lost, {won} won of {len(split.targets)}; McNemar p = {chance:.2g}"
+            fall = partial(quality_delta, METRICS[name], reference, outputs, split.targets)
+            why = f"paired on {len(split.targets)} examples"
+            if not scores:
+                won, lost, chance = mcnemar(outputs, reference, np.asarray(split.targets, np.int64))
+                why = f"{lost} examples lost, {won} won of {len(split.targets)}; McNemar p = {chance:.2g}"
             checks.append(_check(f"{name}_drop", drop, together, fall, why))
     return checks
 
@@ -88,6 +97,16 @@ def recorded_quality(budget: GateBudget, measurement: Measurement) -> list[Check
         else:
             checks.append(_recorded(key, getattr(budget, key), drop if key != metric else qualities[metric]))
     return checks
+
+
+def _require_kind(budget: GateBudget, allowed: tuple[str, ...]) -> None:
+    """Refuses limits on metrics that the data has no targets for."""
+    others = [name for name in METRIC_NAMES if name not in allowed]
+    wrong = [key for name in others for key in (name, f"{name}_drop") if getattr(budget, key) is not None]
+    if wrong:
+        listed = ", ".join(f"`{name}`" for name in allowed)
+        message = f"the model's answers are of another kind; limit one of {listed}, or their drops"
+        raise ConfigError([Problem("budget", None, key, message) for key in wrong])
 
 
 def _unmeasured(key: str, name: str, known: list[str]) -> ConfigError:

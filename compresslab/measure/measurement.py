@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Verdict = Literal["faster", "slower", "no_difference", "inconclusive"]
+Change = Literal["lost", "gained", "unclear"]
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,73 @@ class Versus:
 
 
 @dataclass(frozen=True)
+class ClassRetention:
+    """A student against its teacher on the `n` examples of one class.
+
+    `teacher` and `student` are recalls; `delta` is student - teacher, paired, with an interval of this class alone.
+    `p_value` and `change` are corrected over all classes of the split (`measure.retention` says how). The rest counts
+    examples by what the teacher's answer was and what the student made of it.
+    """
+
+    label: str
+    n: int
+    teacher: float
+    student: float
+    delta: Estimate
+    p_value: float
+    change: Change
+    right_to_wrong: int
+    wrong_to_right: int
+    wrong_to_other_wrong: int
+
+
+@dataclass(frozen=True)
+class Flip:
+    """`count` examples that the teacher calls `teacher` and the student `student`, and for how many that decided."""
+
+    teacher: str
+    student: str
+    count: int
+    right_to_wrong: int
+    wrong_to_right: int
+
+
+@dataclass(frozen=True)
+class Flips:
+    """How many of the examples the student answers otherwise than the teacher; `frequent` are the ten commonest."""
+
+    right_to_wrong: int
+    wrong_to_right: int
+    wrong_to_other_wrong: int
+    frequent: tuple[Flip, ...]
+
+
+@dataclass(frozen=True)
+class Retained:
+    """What a student kept of its teacher on the `n` examples of a split.
+
+    `measured` classes have examples; `lost` and `gained` of them changed for certain. `classes` are all of them, or, of
+    more than a hundred, the twenty worst.
+    """
+
+    split: str
+    n: int
+    measured: int
+    lost: int
+    gained: int
+    classes: tuple[ClassRetention, ...]
+    flips: Flips
+
+
+@dataclass(frozen=True)
 class Measurement:
     """Everything measured of one artifact. `quality` is split -> `benchmark/metric` -> estimate.
 
-    `retention` and the `quality_delta` of `versus_*` are for the reader: on test where it was measured. What chooses
-    reads validation: `validation_retention` (of the teacher) and `validation_delta` (this - baseline, paired).
+    `retention`, `retention_by_class` (benchmark -> classes; empty where there are none), `versus_control` (quality of
+    this - that of its control, paired) and the `quality_delta` of `versus_*` are for the reader: on test where it was
+    measured. What chooses reads validation: `validation_retention` (of the teacher) and `validation_delta` (this -
+    baseline, paired).
+    `agreement_with_...` is on validation: of classes the share of equal answers, of scores their correlation.
     """
 
     quality: Mapping[str, Mapping[str, Estimate]]
@@ -95,3 +158,5 @@ class Measurement:
     versus_baseline: Versus | None = None
     validation_delta: Estimate | None = None
     validation_retention: Mapping[str, Estimate] = field(default_factory=dict)
+    retention_by_class: Mapping[str, Retained] = field(default_factory=dict)
+    versus_control: Estimate | None = None

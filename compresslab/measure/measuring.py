@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from compresslab.measure.bench import BenchSettings, interleaved, peak_rss_mb
 from compresslab.measure.comparison import compare, reasons
-from compresslab.measure.evaluate import EvalSplit, predict
+from compresslab.measure.evaluate import Answers, EvalSplit, predict
 from compresslab.measure.latency import summarise
 from compresslab.measure.machine import fingerprint
-from compresslab.measure.measurement import Estimate, Measurement, Versus
+from compresslab.measure.measurement import Estimate, Measurement, Retained, Versus
 from compresslab.measure.metrics import METRICS, Outputs
-from compresslab.measure.quality import agreement, quality, quality_delta, quality_ratio
+from compresslab.measure.quality import quality, quality_delta, quality_ratio
+from compresslab.measure.retention import retained
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,8 +50,9 @@ class Measurer:
         artifact: Artifact,
         parent: Artifact | None = None,
         baseline: Artifact | None = None,
-        teacher: Artifact | None = None,
+        teacher: Artifact | Answers | None = None,
         splits: Sequence[str] | None = None,
+        control: Artifact | None = None,
     ) -> Measurement:
         """Quality, latency, memory, and the comparisons, which are measured interleaved.
 
@@ -56,8 +60,9 @@ class Measurer:
             artifact: What to measure.
             parent: What it was made from; None where there is nothing before.
             baseline: What all are compared with; None for the baseline itself. May be the parent.
-            teacher: What retention and agreement are of.
+            teacher: What retention and agreement are of. Answers that do not cover a split give none on it.
             splits: Names of the splits to report quality on, default all; `validation` is always among them.
+            control: The same network trained at the same cost without the teacher; only its quality is compared.
 
         Raises:
             ArtifactError: An artifact cannot be opened, or its outputs are not one row an example.
@@ -97,6 +102,8 @@ class Measurer:
             versus_baseline=versus(baseline) if baseline is not None else None,
             validation_delta=self._delta(artifact, baseline, VALIDATION) if baseline is not None else None,
             validation_retention=self._retention(artifact, teacher, VALIDATION),
+            retention_by_class=self._retention_by_class(artifact, teacher, reported),
+            versus_control=self._delta(artifact, control, reported) if control is not None else None,
         )
 
     def _predicted(self, artifact: Artifact, split: str) -> Outputs:
@@ -104,6 +111,11 @@ class Measurer:
         if key not in self._outputs:
             self._outputs[key] = predict(artifact, self._splits[split].inputs)
         return self._outputs[key]
+
+    def _answered(self, teacher: Artifact | Answers, split: str) -> Outputs | None:
+        if isinstance(teacher, Answers):
+            return teacher.on(split, len(self._splits[split].inputs))
+        return self._predicted(teacher, split)
 
     def _quality(self, artifact: Artifact, split: str) -> Estimate:
         return quality(self._metric, self._predicted(artifact, split), self._splits[split].targets)
@@ -114,20 +126,37 @@ class Measurer:
             return Estimate(0.0, 0.0, 0.0, len(targets))
         return quality_delta(self._metric, self._predicted(artifact, split), self._predicted(other, split), targets)
 
-    def _retention(self, artifact: Artifact, teacher: Artifact | None, split: str) -> dict[str, Estimate]:
+    def _retention(self, artifact: Artifact, teacher: Artifact | Answers | None, split: str) -> dict[str, Estimate]:
         if teacher is None:
             return {}
         targets = self._splits[split].targets
         if artifact.digest == teacher.digest:
             return {self._key: Estimate(1.0, 1.0, 1.0, len(targets))}
-        outputs, reference = self._predicted(artifact, split), self._predicted(teacher, split)
-        ratio = quality_ratio(self._metric, outputs, reference, targets)
+        reference = self._answered(teacher, split)
+        if reference is None:
+            return {}
+        ratio = quality_ratio(self._metric, self._predicted(artifact, split), reference, targets)
         return {} if ratio is None else {self._key: ratio}
 
-    def _agreement(self, artifact: Artifact, other: Artifact | None) -> float | None:
-        if other is None:
+    def _retention_by_class(
+        self, artifact: Artifact, teacher: Artifact | Answers | None, split: str
+    ) -> dict[str, Retained]:
+        """Empty for the teacher itself, which keeps all by definition, and for targets that are no classes."""
+        targets = self._splits[split].targets
+        if teacher is None or artifact.digest == teacher.digest or targets.dtype.kind != "i":
+            return {}
+        reference = self._answered(teacher, split)
+        if reference is None:
+            return {}
+        outputs, classes = self._predicted(artifact, split), np.asarray(targets, np.int64)
+        kept = retained(split, outputs, reference, classes, artifact.manifest.labels)
+        return {self._key.rpartition("/")[0]: kept}
+
+    def _agreement(self, artifact: Artifact, other: Artifact | Answers | None) -> float | None:
+        reference = None if other is None else self._answered(other, VALIDATION)
+        if reference is None:
             return None
-        return agreement(self._predicted(artifact, VALIDATION), self._predicted(other, VALIDATION))
+        return self._metric.agreement(self._predicted(artifact, VALIDATION), reference)
 
     def _memory(self, artifact: Artifact) -> float:
         if artifact.digest not in self._peak_rss_mb:
@@ -145,7 +174,8 @@ def measure(
     bench: BenchSettings,
     parent: Artifact | None = None,
     baseline: Artifact | None = None,
-    teacher: Artifact | None = None,
+    teacher: Artifact | Answers | None = None,
+    control: Artifact | None = None,
 ) -> Measurement:
     """`Measurer(...).measure(...)` for one artifact."""
-    return Measurer(splits, benchmark, metric, bench).measure(artifact, parent, baseline, teacher)
+    return Measurer(splits, benchmark, metric, bench).measure(artifact, parent, baseline, teacher, control=control)

@@ -1,9 +1,9 @@
-"""Quality metrics, by name: values from scikit-learn, and what their intervals need."""
+"""Quality metrics, by name: values from scikit-learn and scipy, and what their intervals need."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ from scipy.sparse import csr_array
 from sklearn.metrics import accuracy_score, f1_score
 
 from compresslab.errors import DataError
+from compresslab.measure import score_metrics as scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,24 +19,31 @@ if TYPE_CHECKING:
 Outputs = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Targets = npt.NDArray[Any]
+"""int64 class indices or float32 scores; and what a metric reads of each example."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric, and how it follows from counts of what happened on single examples.
+    """A metric, more of which is better, and how it follows from counts of what happened on single examples.
 
     Attributes:
-        value: From outputs [n, classes] and targets [n] to the metric.
-        outcomes: All that the metric reads of each example, int64 [n, d].
+        check: Refuses outputs and targets that do not fit each other or the metric.
+        value: From outputs [n, outputs] and targets [n] to the metric.
+        outcomes: All that the metric reads of each example, [n, d].
         of_counts: From distinct outcomes [cells, d] and how often each is in a sample, [samples, cells], to the metric
             of each sample.
+        agreement: How far two models' outputs for the same examples are alike, 1 for the same answers: of classes the
+            share of equal ones, of scores Pearson's correlation.
         mean_of_binary: Whether it is the share of examples whose outcome, 0 or 1, is 1.
     """
 
-    value: Callable[[Outputs, Ints], float]
-    outcomes: Callable[[Outputs, Ints], Ints]
-    of_counts: Callable[[Ints, Floats], Floats]
-    mean_of_binary: bool
+    check: Callable[[Outputs, Targets], None]
+    value: Callable[[Outputs, Targets], float]
+    outcomes: Callable[[Outputs, Targets], Targets]
+    of_counts: Callable[[Targets, Floats], Floats]
+    agreement: Callable[[Outputs, Outputs], float]
+    mean_of_binary: bool = False
 
 
 def check_targets(outputs: Outputs, targets: Ints) -> None:
@@ -53,6 +61,11 @@ def check_targets(outputs: Outputs, targets: Ints) -> None:
             f"targets run from {targets.min()} to {targets.max()}, but the model has {outputs.shape[1]} outputs; "
             "the model was made for other data, or its head was cut"
         )
+
+
+def _same_class(this: Outputs, other: Outputs) -> float:
+    """The share of examples on which both have their largest output in the same place."""
+    return float((this.argmax(axis=1) == other.argmax(axis=1)).mean())
 
 
 def _accuracy(outputs: Outputs, targets: Ints) -> float:
@@ -94,6 +107,13 @@ def _sum_by_class(counts: Floats, class_of: Ints, weight: Floats, classes: int) 
 
 
 METRICS: Mapping[str, Metric] = {
-    "accuracy": Metric(_accuracy, _correct, _mean, mean_of_binary=True),
-    "f1_macro": Metric(_f1_macro, _target_and_prediction, _f1_macro_of_counts, mean_of_binary=False),
+    "accuracy": Metric(check_targets, _accuracy, _correct, _mean, _same_class, mean_of_binary=True),
+    "f1_macro": Metric(check_targets, _f1_macro, _target_and_prediction, _f1_macro_of_counts, _same_class),
+    "spearman": Metric(
+        scores.check_scores, scores.spearman, scores.target_and_answer, scores.spearman_of_counts, scores.correlation
+    ),
+    "pearson": Metric(
+        scores.check_scores, scores.pearson, scores.target_and_answer, scores.pearson_of_counts, scores.correlation
+    ),
+    "r2": Metric(scores.check_scores, scores.r2, scores.target_and_answer, scores.r2_of_counts, scores.correlation),
 }

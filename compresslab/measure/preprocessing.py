@@ -1,21 +1,24 @@
-"""From an image file to what the network reads: one implementation for training, evaluation, gate and clients."""
+"""From a sample to what the network reads: one implementation for training, evaluation, gate and clients."""
 
 from __future__ import annotations
 
 import struct
 from io import BytesIO
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from compresslab.errors import DataError
 from compresslab.settings import Floats, Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+Samples: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
+"""Samples as a split holds them: images uint8 [n, height, width, channels], or features float32 [n, width]."""
 
 _RESAMPLING = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -84,7 +87,7 @@ class ImagePreprocessing(Settings):
             ) from error
         return pixels if self.channels == 3 else pixels[:, :, np.newaxis]
 
-    def normalize(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def normalize(self, images: Samples) -> npt.NDArray[np.float32]:
         """Turns uint8 [n, height, width, channels] into C-contiguous float32 [n, channels, height, width].
 
         Raises:
@@ -98,7 +101,7 @@ class ImagePreprocessing(Settings):
             plane -= np.float32(mean / std)
         return result
 
-    def graph_input(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+    def graph_input(self, images: Samples) -> npt.NDArray[Any]:
         """Turns uint8 [n, height, width, channels] into what the graph takes: normalized, or as `folded` says.
 
         Raises:
@@ -111,7 +114,7 @@ class ImagePreprocessing(Settings):
         ordered = images if layout == "nhwc" else images.transpose(0, 3, 1, 2)
         return np.ascontiguousarray(ordered, dtype=dtype)
 
-    def _require_pixels(self, images: npt.NDArray[np.uint8]) -> None:
+    def _require_pixels(self, images: Samples) -> None:
         expected = (self.height, self.width, self.channels)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
             raise DataError(
@@ -131,6 +134,74 @@ class ImagePreprocessing(Settings):
         return np.array(resized, dtype=np.uint8)
 
 
+class FeaturePreprocessing(Settings):
+    """How rows of features become inputs: `(feature - mean) / std` for each, or as they are where no mean is given."""
+
+    kind: Literal["features"] = "features"
+    width: Annotated[int, Field(ge=1)]
+    """Features of a sample."""
+    mean: Floats = ()
+    """Of each feature; empty for features that the network reads as they are."""
+    std: Floats = ()
+    """Of each feature; empty as `mean` is."""
+
+    @model_validator(mode="after")
+    def _check_width(self) -> FeaturePreprocessing:
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (0, self.width):
+                raise ValueError(
+                    f"`{name}` must have one value for each of {self.width} features, but has {len(values)}"
+                )
+        if len(self.mean) != len(self.std):
+            raise ValueError("`mean` and `std` must both be given, or neither")
+        if self.std and min(self.std) <= 0:
+            raise ValueError("`std > 0` must hold for every feature")
+        return self
+
+    def normalize(self, features: Samples) -> npt.NDArray[np.float32]:
+        """Turns float32 [n, width] into C-contiguous float32 [n, width], always a copy.
+
+        Raises:
+            DataError: `features` has another type or shape, or holds NaN or infinity.
+        """
+        if features.dtype != np.float32 or features.ndim != 2 or features.shape[1] != self.width:
+            raise DataError(
+                f"features must be float32 [n, {self.width}], but got {features.dtype} {list(features.shape)}"
+                f"{_feature_remedy(features, self.width)}"
+            )
+        broken = np.flatnonzero(~np.isfinite(features).all(axis=1))
+        if len(broken):
+            raise DataError(
+                f"{len(broken)} of {len(features)} rows of features hold NaN or infinity (the first: {broken[0]}); "
+                "fill them in as it was done for the training data"
+            )
+        result = np.array(features, np.float32, order="C")
+        if self.mean:
+            result -= np.asarray(self.mean, np.float32)
+            result /= np.asarray(self.std, np.float32)
+        return result
+
+    def graph_input(self, features: Samples) -> npt.NDArray[np.float32]:
+        """What the graph takes, which is what `normalize` gives: no graph takes features as they are.
+
+        Raises:
+            DataError: As `normalize`.
+        """
+        return self.normalize(features)
+
+
+def _kind_of(plain: Any) -> str:
+    """Which preprocessing it is; one that says no kind is of images, which were first."""
+    return str(plain.get("kind", "image") if isinstance(plain, dict) else getattr(plain, "kind", "image"))
+
+
+Preprocessing = Annotated[
+    Annotated[ImagePreprocessing, Tag("image")] | Annotated[FeaturePreprocessing, Tag("features")],
+    Discriminator(_kind_of),
+]
+"""How samples become inputs. Told apart by `kind`, in manifests too."""
+
+
 def _refuse_bomb(image: Image.Image, name: str) -> None:
     """Pillow only warns up to twice its limit; a data set has no business there."""
     limit = Image.MAX_IMAGE_PIXELS
@@ -141,7 +212,15 @@ def _refuse_bomb(image: Image.Image, name: str) -> None:
         )
 
 
-def _remedy(images: npt.NDArray[np.uint8], expected: tuple[int, int, int]) -> str:
+def _feature_remedy(features: Samples, width: int) -> str:
+    if features.shape == (width,):
+        return "; add the first axis: features[numpy.newaxis]"
+    if features.dtype != np.float32 and features.ndim == 2 and features.shape[1] == width:
+        return "; use `features.astype(numpy.float32)`"
+    return "; give the features that the model was trained on, in their order"
+
+
+def _remedy(images: Samples, expected: tuple[int, int, int]) -> str:
     if images.dtype != np.uint8:
         return "; do not scale the pixels, this does it"
     if images.shape == expected:

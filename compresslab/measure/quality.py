@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from compresslab.measure.intervals import LEVEL, Floats, over_examples, proportion
-from compresslab.measure.metrics import Ints, Metric, Outputs, check_targets
+from compresslab.measure.metrics import Ints, Metric, Outputs, Targets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,13 +21,13 @@ _PSEUDO_COUNT = 0.5
 _BINARY_PAIRS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.int64)
 
 
-def quality(metric: Metric, outputs: Outputs, targets: Ints, level: float = LEVEL) -> Estimate:
-    """The metric of outputs [n, classes] against targets [n], with its interval of that level.
+def quality(metric: Metric, outputs: Outputs, targets: Targets, level: float = LEVEL) -> Estimate:
+    """The metric of outputs [n, outputs] against targets [n], with its interval of that level.
 
     Raises:
-        DataError: A target has no output.
+        DataError: The targets do not fit the outputs.
     """
-    check_targets(outputs, targets)
+    metric.check(outputs, targets)
     outcomes = metric.outcomes(outputs, targets)
     if metric.mean_of_binary:
         return proportion(int(outcomes.sum()), len(outcomes), level)
@@ -37,7 +37,7 @@ def quality(metric: Metric, outputs: Outputs, targets: Ints, level: float = LEVE
     return over_examples(value, lambda draws: metric.of_counts(cells, draws), shares, len(targets), level)
 
 
-def quality_delta(metric: Metric, this: Outputs, other: Outputs, targets: Ints, level: float = LEVEL) -> Estimate:
+def quality_delta(metric: Metric, this: Outputs, other: Outputs, targets: Targets, level: float = LEVEL) -> Estimate:
     """The metric of `this` minus that of `other`, paired: both saw the same examples."""
     value = metric.value(this, targets) - metric.value(other, targets)
     return _paired(metric, this, other, targets, value, np.subtract, level)
@@ -56,17 +56,12 @@ def mcnemar(this: Outputs, other: Outputs, targets: Ints) -> tuple[int, int, flo
     return only_this, only_other, float(stats.binomtest(only_this, only_this + only_other).pvalue)
 
 
-def quality_ratio(metric: Metric, this: Outputs, other: Outputs, targets: Ints) -> Estimate | None:
-    """The metric of `this` over that of `other`, paired; None where the other's is 0."""
+def quality_ratio(metric: Metric, this: Outputs, other: Outputs, targets: Targets) -> Estimate | None:
+    """The metric of `this` over that of `other`, paired; None where the other's is not above 0."""
     reference = metric.value(other, targets)
-    if reference == 0.0:
+    if reference <= 0.0:
         return None
     return _paired(metric, this, other, targets, metric.value(this, targets) / reference, _ratio)
-
-
-def agreement(this: Outputs, other: Outputs) -> float:
-    """The share of examples on which both have their largest output in the same place."""
-    return float((this.argmax(axis=1) == other.argmax(axis=1)).mean())
 
 
 def _ratio(this: Floats, other: Floats) -> Floats:
@@ -77,13 +72,13 @@ def _paired(
     metric: Metric,
     this: Outputs,
     other: Outputs,
-    targets: Ints,
+    targets: Targets,
     value: float,
     compare: Callable[[Floats, Floats], Floats],
     level: float = LEVEL,
 ) -> Estimate:
-    check_targets(this, targets)
-    check_targets(other, targets)
+    metric.check(this, targets)
+    metric.check(other, targets)
     outcomes = np.concatenate([metric.outcomes(this, targets), metric.outcomes(other, targets)], axis=1)
     if metric.mean_of_binary:
         cells = _BINARY_PAIRS

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from compresslab.measure.artifact import Artifact
-    from compresslab.measure.preprocessing import ImagePreprocessing
+    from compresslab.measure.preprocessing import Preprocessing, Samples
     from compresslab.measure.session import SessionOptions
 
 # So many different examples are called in turn: kernels do not look at values, but caches and denormals do.
@@ -51,8 +51,8 @@ class Subject:
         return self.graphs[graph]
 
 
-def subject_of(artifact: Artifact, examples: npt.NDArray[np.uint8], largest_batch: int) -> Subject:
-    """An artifact, fed with real examples, uint8 [n, height, width, channels]; few are repeated.
+def subject_of(artifact: Artifact, examples: Samples, largest_batch: int) -> Subject:
+    """An artifact, fed with real examples [n, ...] as its preprocessing takes them; few are repeated.
 
     Raises:
         DataError: There are no examples, or they are not what its preprocessing takes.
@@ -60,12 +60,18 @@ def subject_of(artifact: Artifact, examples: npt.NDArray[np.uint8], largest_batc
     if len(examples) == 0:
         raise DataError("there are no examples to measure with; give a validation split")
     chosen = examples[np.arange(max(EXAMPLES, largest_batch)) % len(examples)]
-    images = artifact.manifest.preprocessing.graph_input(chosen)
-    inputs = {name: {info.inputs[0].name: images} for name, info in artifact.manifest.graphs.items()}
+    prepared = artifact.manifest.preprocessing.graph_input(chosen)
+    inputs = {name: {info.inputs[0].name: prepared} for name, info in artifact.manifest.graphs.items()}
     return Subject(str(artifact.folder), artifact.graphs, artifact.manifest.session, inputs)
 
 
-def made_up_images(preprocessing: ImagePreprocessing) -> npt.NDArray[np.uint8]:
+def made_up_samples(preprocessing: Preprocessing) -> Samples:
     """Noise as the preprocessing takes it, the same every time: for timing, where there is no data."""
+    random = np.random.default_rng(_SEED)
+    if preprocessing.kind == "features":
+        noise = random.standard_normal((EXAMPLES, preprocessing.width))
+        if preprocessing.mean:
+            noise = noise * preprocessing.std + preprocessing.mean
+        return noise.astype(np.float32)
     shape = (EXAMPLES, preprocessing.height, preprocessing.width, preprocessing.channels)
-    return np.random.default_rng(_SEED).integers(0, 256, shape, np.uint8)
+    return random.integers(0, 256, shape, np.uint8)

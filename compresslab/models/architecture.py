@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from compresslab.candidate import TorchModel
 from compresslab.digest import digest_of
 from compresslab.errors import ModelError
-from compresslab.models.builder import PythonBuilder, ResidualBuilder, construct_again, read_builder
+from compresslab.models.builder import AnyBuilder, construct_again, read_builder
 from compresslab.settings import Ints, Settings
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Description(Settings):
     """What `architecture.json` holds. `tensors` has the shape of every entry of the state dict."""
 
     format_version: Literal[1] = 1
-    builder: ResidualBuilder | PythonBuilder
+    builder: AnyBuilder
     layers: dict[str, Layer]
     tensors: dict[str, Ints]
 

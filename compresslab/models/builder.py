@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import torch
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 from torch import nn
 
 from compresslab.errors import ModelError
+from compresslab.models.mlp import Mlp
 from compresslab.models.residual import Residual
 from compresslab.settings import Settings
 from compresslab.user_code import call, canonical_name, source_digest
@@ -25,6 +26,17 @@ class ResidualBuilder(Settings):
     residual: Residual
     classes: int = Field(ge=1)
     in_channels: int = Field(ge=1)
+
+
+class MlpBuilder(Settings):
+    """Built-in fully connected layers, and the units that they answer in."""
+
+    kind: Literal["mlp"] = "mlp"
+    mlp: Mlp
+    outputs: int = Field(ge=1)
+    inputs: int = Field(ge=1)
+    center: float = 0.0
+    scale: float = Field(1.0, gt=0)
 
 
 class PythonBuilder(Settings):
@@ -45,12 +57,12 @@ class PythonBuilder(Settings):
         return PythonBuilder(function=canonical_name(function), arguments=arguments, source=source_digest(function))
 
 
-Builder = Annotated[ResidualBuilder | PythonBuilder, Field(discriminator="kind")]
+AnyBuilder: TypeAlias = ResidualBuilder | MlpBuilder | PythonBuilder
 
-_BUILDER: TypeAdapter[ResidualBuilder | PythonBuilder] = TypeAdapter(Builder)
+_BUILDER: TypeAdapter[AnyBuilder] = TypeAdapter(Annotated[AnyBuilder, Field(discriminator="kind")])
 
 
-def read_builder(plain: Any, where: str) -> ResidualBuilder | PythonBuilder:
+def read_builder(plain: Any, where: str) -> AnyBuilder:
     """Checks plain data as it was stored.
 
     Raises:
@@ -65,7 +77,7 @@ def read_builder(plain: Any, where: str) -> ResidualBuilder | PythonBuilder:
         ) from error
 
 
-def construct(builder: ResidualBuilder | PythonBuilder, trusted: Collection[str]) -> nn.Module:
+def construct(builder: AnyBuilder, trusted: Collection[str]) -> nn.Module:
     """The network with new weights, which it draws from torch's generator, in eval mode.
 
     Args:
@@ -78,6 +90,8 @@ def construct(builder: ResidualBuilder | PythonBuilder, trusted: Collection[str]
     """
     if isinstance(builder, ResidualBuilder):
         return builder.residual.build(builder.classes, builder.in_channels).eval()
+    if isinstance(builder, MlpBuilder):
+        return builder.mlp.build(builder.outputs, builder.inputs, builder.center, builder.scale).eval()
     function = _trusted(builder, trusted)
     module = call(function, builder.arguments)
     if not isinstance(module, nn.Module):
@@ -85,7 +99,7 @@ def construct(builder: ResidualBuilder | PythonBuilder, trusted: Collection[str]
     return module.eval()
 
 
-def construct_again(builder: ResidualBuilder | PythonBuilder, trusted: Collection[str]) -> nn.Module:
+def construct_again(builder: AnyBuilder, trusted: Collection[str]) -> nn.Module:
     """Like `construct`, but leaves torch's generator as it was: the weights will be replaced anyway.
 
     Warns when the user's source is no longer what the network was first built with.

@@ -2,43 +2,142 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from compresslab.errors import ModelError
+from compresslab.measure.artifact import MANIFEST, read_manifest
 
 if TYPE_CHECKING:
-    import numpy as np
+    from collections.abc import Sequence
+    from pathlib import Path
+
     import numpy.typing as npt
 
     from compresslab.candidate import TorchModel
+    from compresslab.measure.preprocessing import Preprocessing
+
+# Inputs may be off by this share of their deviation: another split of the same data gives slightly other means, which
+# no network minds, but other data's are much further away.
+_SAME_SCALE = 0.05
+_SHOWN = 5
+
+Floats: TypeAlias = "npt.NDArray[np.float64]"
 
 
-def require_fit(model: TorchModel, inputs: npt.NDArray[np.float32], classes: int) -> None:
-    """Runs the network, in eval mode, on inputs [b, c, h, w] of the task.
+def require_fit(model: TorchModel, inputs: npt.NDArray[np.float32], outputs: int) -> None:
+    """Runs the network, in eval mode, on inputs [b, ...] of the task, which asks for so many outputs.
 
     Raises:
-        ModelError: It fails on them, or gives something else than finite logits [b, classes].
+        ModelError: It fails on them, or gives something else than finite numbers [b, outputs].
     """
     name = type(model.module).__name__
     was_training = model.module.training
     model.module.eval()
     try:
         with torch.inference_mode():
-            outputs = model.module(torch.from_numpy(inputs))
+            answers = model.module(torch.from_numpy(inputs))
     except (RuntimeError, TypeError, ValueError, AttributeError, LookupError, NotImplementedError) as error:
         raise ModelError(f"{name} fails on inputs of shape {list(inputs.shape)}: {error}") from error
     finally:
         model.module.train(was_training)
-    expected = (len(inputs), classes)
-    if not isinstance(outputs, Tensor):
-        raise ModelError(f"{name} returns a {type(outputs).__name__}; it must return logits {list(expected)}")
-    if tuple(outputs.shape) != expected:
+    expected = (len(inputs), outputs)
+    if not isinstance(answers, Tensor):
+        raise ModelError(f"{name} returns a {type(answers).__name__}; it must return one tensor {list(expected)}")
+    if tuple(answers.shape) != expected:
+        asked = "asks for one number a sample" if outputs == 1 else f"has {outputs} labels"
         raise ModelError(
-            f"{name} returns shape {list(outputs.shape)} for {len(inputs)} inputs, but the task has {classes} labels "
-            f"and needs {list(expected)}"
+            f"{name} returns shape {list(answers.shape)} for {len(inputs)} inputs, but the task {asked} and needs "
+            f"{list(expected)}{'; add `.unsqueeze(1)`' if outputs == 1 and answers.ndim == 1 else ''}"
         )
-    if not torch.isfinite(outputs).all():
+    if not torch.isfinite(answers).all():
         raise ModelError(f"{name} returns NaN or infinity on the task's own inputs; its weights are damaged")
+
+
+def require_same_task(checkpoint: Path, labels: Sequence[str], preprocessing: Preprocessing) -> None:
+    """Compares what a checkpoint was trained for, as the manifest.json beside it says, with the task at hand.
+
+    A network's outputs have the right shape whatever their order means, and it answers whatever it is fed: only the
+    manifest tells that its answers are of something else. Without one there is nothing to compare.
+
+    Args:
+        checkpoint: The folder.
+        labels: The task's, in order; empty where outputs are no classes.
+        preprocessing: The task's.
+
+    Raises:
+        ModelError: Its labels, their order, or its preprocessing are not the task's.
+        ArtifactError: The manifest is broken.
+    """
+    path = checkpoint / MANIFEST
+    if not path.is_file():
+        return
+    manifest = read_manifest(path)
+    _require_same_labels(checkpoint, manifest.labels, tuple(labels))
+    differences = _differences(manifest.preprocessing.model_dump(), preprocessing.model_dump())
+    if differences:
+        raise ModelError(
+            f"{checkpoint}: this network was trained on inputs that were prepared in another way: "
+            f"{'; '.join(differences)}; set the task accordingly, or give a network that was trained for this task. To "
+            "train this one anew on these inputs, give its weights.safetensors as `weights` instead of `checkpoint`"
+        )
+
+
+def _require_same_labels(checkpoint: Path, theirs: Sequence[str], ours: Sequence[str]) -> None:
+    if tuple(theirs) == tuple(ours):
+        return
+    what = f"{checkpoint}: this network was trained for other labels than the task has"
+    remedy = "give one that was trained for this task, or data with the same labels in the same order"
+    if sorted(theirs) == sorted(ours):
+        first = next(index for index, pair in enumerate(zip(theirs, ours, strict=True)) if pair[0] != pair[1])
+        raise ModelError(
+            f"{what}: they are the same in another order, in which output {first} is `{theirs[first]}`, but the task "
+            f"has `{ours[first]}` there; {remedy}"
+        )
+    found = [f"{verb} {_named(names)}" for verb, names in (
+        ("it has", [name for name in theirs if name not in ours]),
+        ("it lacks", [name for name in ours if name not in theirs]),
+    ) if names]  # fmt: skip
+    raise ModelError(f"{what}: {' and '.join(found)}; {remedy}")
+
+
+def _differences(theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:
+    """What sets two preprocessings apart, in words."""
+    if theirs["kind"] != ours["kind"]:
+        return [f"it reads {theirs['kind']}, but the task has {ours['kind']}"]
+    scale = ("mean", "std")
+    told = [
+        f"`{name}` was {theirs[name]}, but is {ours[name]}"
+        for name in ours
+        if name not in scale and theirs[name] != ours[name]
+    ]
+    if not told and not _same_scale(*(np.asarray(one[name], np.float64) for name in scale for one in (theirs, ours))):
+        told = [
+            f"`{name}` was {_short(theirs[name])}, but is {_short(ours[name])}"
+            for name in scale
+            if theirs[name] != ours[name]
+        ]
+    return told
+
+
+def _same_scale(mean: Floats, our_mean: Floats, std: Floats, our_std: Floats) -> bool:
+    """Whether inputs come out nearly alike, on average over channels or features."""
+    if mean.shape != our_mean.shape:
+        return False
+    if not mean.size:
+        return True
+    shift, stretch = np.abs(mean - our_mean) / our_std, np.abs(np.log(std / our_std))
+    return bool(shift.mean() <= _SAME_SCALE and stretch.mean() <= _SAME_SCALE)
+
+
+def _named(names: Sequence[str]) -> str:
+    shown = ", ".join(f"`{name}`" for name in names[:_SHOWN])
+    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
+
+
+def _short(values: Sequence[float]) -> str:
+    shown = ", ".join(f"{value:g}" for value in values[:_SHOWN])
+    return f"[{shown}{', ...' if len(values) > _SHOWN else ''}]"

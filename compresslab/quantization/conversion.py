@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 
 import torch
 
@@ -13,7 +14,7 @@ from torch import Tensor, fx, nn
 from compresslab.errors import ModelError
 from compresslab.quantization.fake_quant import ACTIVATION_RANGE, WEIGHT_RANGE, ActivationQuantizer
 from compresslab.quantization.insertion import QuantizedLayer, layer_function, quantizers
-from compresslab.quantization.operators import clamp_range
+from compresslab.quantization.operators import clamp_range, rescaling
 from compresslab.quantization.tracing import submodule
 
 _QDQ = torch.ops.quantized_decomposed
@@ -90,6 +91,7 @@ def convert(prepared: nn.Module) -> nn.Module:
     if unset:
         raise ModelError(f"{len(unset)} quantizers have no range yet, such as `{unset[0]}`; call `calibrate` first")
     graph = copy.deepcopy(prepared).eval()
+    _fold_units(graph)
     for node in list(graph.graph.nodes):
         if isinstance(layer := submodule(graph, node), QuantizedLayer):
             graph.set_submodule(str(node.target), IntegerLayer(layer, _scale_of_input(graph, node)))
@@ -100,6 +102,31 @@ def convert(prepared: nn.Module) -> nn.Module:
     graph.delete_all_unused_submodules()
     graph.recompile()
     return graph
+
+
+def _fold_units(graph: fx.GraphModule) -> None:
+    """`layer(x) * a + b`, by which a network answers in the units of its targets, becomes the layer's own weights.
+
+    Left to itself it would be two operators in float, whatever the layer before them does. The integers stay the same,
+    as every channel's scale follows its weights.
+    """
+    calls = Counter(str(node.target) for node in graph.graph.nodes if node.op == "call_module")
+    for node in list(graph.graph.nodes):
+        quantized = submodule(graph, node)
+        if not isinstance(quantized, QuantizedLayer) or calls[str(node.target)] != 1:
+            continue
+        while len(node.users) == 1 and (numbers := rescaling(following := next(iter(node.users)))) is not None:
+            _rescale(quantized.layer, *numbers)
+            following.replace_all_uses_with(node)
+            graph.graph.erase_node(following)
+
+
+def _rescale(layer: nn.Module, factor: float, offset: float) -> None:
+    assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear)
+    with torch.no_grad():
+        bias = torch.zeros(len(layer.weight)) if layer.bias is None else layer.bias
+        layer.weight.mul_(factor)
+        layer.bias = nn.Parameter(bias * factor + offset, requires_grad=False)
 
 
 def _scale_of_input(graph: fx.GraphModule, node: fx.Node) -> float | None:

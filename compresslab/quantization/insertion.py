@@ -11,7 +11,7 @@ from torch.nn import functional
 from compresslab.errors import ModelError, did_you_mean
 from compresslab.quantization.fake_quant import ActivationQuantizer, WeightQuantizer
 from compresslab.quantization.observers import observer
-from compresslab.quantization.operators import is_activation, is_layer, role
+from compresslab.quantization.operators import is_activation, is_layer, rescaling, role
 from compresslab.quantization.tracing import submodule, trace
 
 if TYPE_CHECKING:
@@ -121,10 +121,12 @@ def _after_clamp(graph: fx.GraphModule, node: fx.Node) -> fx.Node:
 
 
 def _only_answers(graph: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether the value goes nowhere but to the network's output."""
-    return all(
-        user.op == "output" or (role(graph, user) == "same_grid" and _only_answers(graph, user)) for user in node.users
-    )
+    """Whether the value goes nowhere but to the network's output, perhaps in other units."""
+
+    def passes_on(user: fx.Node) -> bool:
+        return role(graph, user) == "same_grid" or rescaling(user) is not None
+
+    return all(user.op == "output" or (passes_on(user) and _only_answers(graph, user)) for user in node.users)
 
 
 def _is_linear(graph: fx.GraphModule, node: fx.Node) -> bool:

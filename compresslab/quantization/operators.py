@@ -19,6 +19,7 @@ Role = Literal["layer", "add", "average", "clamp", "same_grid", "float"]
 what is before it. `same_grid`: moves or picks values, so the result lies on the argument's grid. `float`: the rest."""
 
 _ADDS = (operator.add, torch.add, "add")
+_PRODUCTS = (operator.mul, torch.mul, "mul")
 _AVERAGE_MODULES = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 _AVERAGES = (functional.avg_pool2d, functional.adaptive_avg_pool2d)
 _MEANS = (torch.mean, "mean")
@@ -71,6 +72,22 @@ def clamp_range(graph: fx.GraphModule, node: fx.Node) -> tuple[float, float] | N
         bounds |= {key: value for key, value in node.kwargs.items() if key in bounds}
         return float(bounds["min_val"]), float(bounds["max_val"])  # type: ignore[arg-type]
     return None
+
+
+def rescaling(node: fx.Node) -> tuple[float, float] | None:
+    """The numbers `(factor, offset)` by which the node turns one activation into another of other units, else None.
+
+    `x.float()` of a float is one too: it is there for what is trained under autocast.
+    """
+    if _calls(node, ("float",)) and is_activation(node.args[0]):
+        return 1.0, 0.0
+    numbers = [value for value in node.args if isinstance(value, int | float)]
+    others = [value for value in node.args if not isinstance(value, int | float)]
+    if not _calls(node, (*_ADDS, *_PRODUCTS)) or node.kwargs or (len(numbers), len(others)) != (1, 1):
+        return None
+    if not is_activation(others[0]):
+        return None
+    return (float(numbers[0]), 0.0) if _calls(node, _PRODUCTS) else (1.0, float(numbers[0]))
 
 
 def _calls(node: fx.Node, targets: tuple[object, ...]) -> bool:

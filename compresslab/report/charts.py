@@ -9,7 +9,7 @@ from compresslab.report import svg
 from compresslab.report.headline import picture_text
 from compresslab.report.labels import nearest_edge
 from compresslab.report.lineage import metric_label, reported_split
-from compresslab.report.palette import ACCENT, FAINT, INK, MUTED, PAPER, POINT, REFERENCE
+from compresslab.report.palette import ACCENT, CONTROL, FAINT, INK, MUTED, PAPER, POINT, REFERENCE
 from compresslab.report.pareto import (
     FONT_SIZE,
     Bubble,
@@ -31,11 +31,12 @@ if TYPE_CHECKING:
 
     from compresslab.report.schema import Results
 
-_ROLES: dict[Role, tuple[str, str]] = {  # fill and stroke
-    "selected": (ACCENT, ACCENT),
-    "on the frontier": (POINT, POINT),
-    "dominated": (FAINT, MUTED),
-    "reference": (PAPER, REFERENCE),
+_ROLES: dict[Role, tuple[str, str, str]] = {  # fill, stroke and shape
+    "selected": (ACCENT, ACCENT, "circle"),
+    "on the frontier": (POINT, POINT, "circle"),
+    "dominated": (FAINT, MUTED, "circle"),
+    "reference": (PAPER, REFERENCE, "circle"),
+    "control": (PAPER, CONTROL, "triangle-up"),
 }
 _NARROW = 500
 
@@ -134,6 +135,7 @@ def _chart(bubbles: Sequence[Bubble], canvas: Canvas, titles: tuple[str, str]) -
     roles = [role for role in _ROLES if any(bubble.role == role for bubble in bubbles)]
     fill = alt.Scale(domain=roles, range=[_ROLES[role][0] for role in roles])
     stroke = alt.Scale(domain=roles, range=[_ROLES[role][1] for role in roles])
+    shape = alt.Scale(domain=roles, range=[_ROLES[role][2] for role in roles])
     columns = 2 if canvas.width < _NARROW else len(roles)
     # Wide gaps, as the reader's font may be wider than the one that was measured.
     legend = alt.Legend(
@@ -153,6 +155,7 @@ def _chart(bubbles: Sequence[Bubble], canvas: Canvas, titles: tuple[str, str]) -
             alt.Size("area:Q", scale=None, legend=None),
             alt.Fill("role:N", scale=fill, legend=legend),
             alt.Stroke("role:N", scale=stroke, legend=legend),
+            alt.Shape("role:N", scale=shape, legend=legend),
             alt.Description("tooltip:N"),
         ),
     ]

@@ -63,6 +63,11 @@ def points(estimate: Interval | None) -> str:
     return f"{_signed(estimate['value'])} [{_signed(estimate['low'])}, {_signed(estimate['high'])}]"
 
 
+def points_told(estimate: Interval) -> str:
+    """The same inside a sentence: `-0.91 points [-1.20, -0.62]`."""
+    return points(estimate).replace(" [", " points [")
+
+
 def ratio(value: float | None) -> str:
     """`10.4x`."""
     return NOT_MEASURED if value is None else f"{significant(value)}x"

@@ -6,12 +6,22 @@ import json
 from typing import TYPE_CHECKING
 
 from compresslab.report import charts, svg, waterfall
-from compresslab.report.headline import budget_sentence, headline, selection, warnings
+from compresslab.report.headline import budget_sentence, headline, selection
 from compresslab.report.lineage import names, ordered
 from compresslab.report.markdown import COMMAND, REPRODUCE
 from compresslab.report.markup import Element, bullets, element, page_text, table_element
+from compresslab.report.notes import other_notes, stage_notes
+from compresslab.report.retention import MARKS, ByClass, by_class, distillation, retention_table
 from compresslab.report.style import STYLE
-from compresslab.report.table import LEGEND, checks_table, latency_table, machine_table, points_table, stages_table
+from compresslab.report.table import (
+    AGREEMENT,
+    checks_table,
+    latency_table,
+    legend,
+    machine_table,
+    points_table,
+    stages_table,
+)
 from compresslab.report.writing import write_whole
 
 if TYPE_CHECKING:
@@ -29,7 +39,7 @@ _NARROW = (340, 380)
 def html(results: Results) -> str:
     """The report as a page. Without the extra `report` it has the tables, and says how to get the pictures."""
     status = results["budget"]["status"]
-    told = [*warnings(results), *results["notes"]]
+    notes = other_notes(results)
     body = [
         element("h1", None, results["pipeline"]),
         element("p", {"class": "headline"}, headline(results)),
@@ -43,17 +53,20 @@ def html(results: Results) -> str:
         *_pareto(results),
         element("h2", None, "Models"),
         table_element(points_table(results)),
-        element("p", {"class": "legend"}, "; ".join(f"{symbol} {meaning}" for symbol, meaning in LEGEND.items())),
+        element("p", {"class": "legend"}, "; ".join(f"{mark} {meaning}" for mark, meaning in legend(results).items())),
+        element("p", {"class": "legend"}, f"Agreement is {AGREEMENT}."),
         element("h2", None, "What each stage cost and bought"),
         *_waterfall(results),
         table_element(stages_table(results)),
+        *_teacher(results),
         element("h2", None, "Budget"),
         element("p", None, budget_sentence(results)),
         *([bullets(results["budget"]["violations"])] if results["budget"]["violations"] else []),
-        *([element("h2", None, "Notes"), bullets(told)] if told else []),
+        *_checks(results),
+        *([element("h2", None, "Notes"), bullets(notes)] if notes else []),
         element("h2", None, "Latency"),
         table_element(latency_table(results)),
-        element("h2", None, "Checks"),
+        element("h2", None, "Exported files"),
         table_element(checks_table(results)),
         element("h2", None, "Settings and decisions"),
         *_settings(results),
@@ -119,6 +132,32 @@ def _waterfall(results: Results) -> list[Element]:
         " worse, grey not clearly either. Size and latency are drawn by factors: equal lengths are equal ratios.",
     )
     return [element("figure", None, element("div", {"class": "panels"}, *drawn), caption)]
+
+
+def _teacher(results: Results) -> list[Element]:
+    """What is left of the teacher: the totals, and every class in a part of the page that opens."""
+    told, kept, classes = distillation(results), retention_table(results), by_class(results)
+    parts = [bullets(told)] if told else []
+    if kept is not None:
+        parts.append(table_element(kept))
+    if classes:
+        parts.append(element("p", {"class": "legend"}, MARKS))
+    parts += [_classes(one, results["selected"]) for one in classes]
+    return [element("h2", None, "Against the teacher"), *parts] if parts else []
+
+
+def _classes(one: ByClass, selected: str | None) -> Element:
+    summary = element("summary", None, one.title)
+    opened = {"open": "open"} if one.id == selected else None
+    tables = [table_element(table) for table in (one.classes, one.flips) if table.rows]
+    return element("details", opened, summary, *tables)
+
+
+def _checks(results: Results) -> list[Element]:
+    """What stages found out about themselves, apart from other notes."""
+    found = stage_notes(results)
+    parts = [part for stage, told in found.items() for part in (element("h3", None, stage), bullets(told))]
+    return [element("h2", None, "Checks"), *parts] if parts else []
 
 
 def _settings(results: Results) -> list[Element]:

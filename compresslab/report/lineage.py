@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from compresslab.measure.metric_names import SCORE_METRICS
+
 if TYPE_CHECKING:
     from compresslab.report.schema import PointResult, Results
 
@@ -37,11 +39,23 @@ def baseline(results: Results) -> PointResult:
     return next((point for point in results["points"] if point["versus_baseline"] is None), results["points"][0])
 
 
+def beside(point: PointResult) -> str:
+    """What a point is that no pipeline leads through: `reference` or `control`; empty for all others."""
+    if point["reference"]:
+        return "reference"
+    return "control" if is_control(point) else ""
+
+
+def is_control(point: PointResult) -> bool:
+    """Whether it was trained at the cost of a distilled point, but without the teacher."""
+    return point["decisions"].get("control") is True
+
+
 def parent(results: Results, point: PointResult) -> PointResult | None:
     """The point that this one's stage started from: the last one made before it with the lineage up to it."""
     before = results["points"][: results["points"].index(point)]
     line = point["lineage"][:-1]
-    return next((made for made in reversed(before) if made["lineage"] == line and not made["reference"]), None)
+    return next((made for made in reversed(before) if made["lineage"] == line and not beside(made)), None)
 
 
 def path_to(results: Results, point: PointResult) -> list[PointResult]:
@@ -53,10 +67,10 @@ def path_to(results: Results, point: PointResult) -> list[PointResult]:
 
 
 def main_path(results: Results) -> list[PointResult]:
-    """The path to the selected point; without one, to the last point that is not a reference."""
+    """The path to the selected point; without one, to the last point that is no reference and no control."""
     if results["selected"] is not None:
         return path_to(results, point_by_id(results, results["selected"]))
-    return path_to(results, [point for point in results["points"] if not point["reference"]][-1])
+    return path_to(results, [point for point in results["points"] if not beside(point)][-1])
 
 
 def names(results: Results) -> dict[str, str]:
@@ -88,13 +102,20 @@ def metric_label(results: Results) -> str:
     return (primary_metric(results) or "quality").rsplit("/", 1)[-1]
 
 
+def agreement_means(results: Results) -> str:
+    """What an agreement of two models is, as a sentence for a table's caption."""
+    if metric_label(results) in SCORE_METRICS:
+        return "Agreement is the correlation of two models' answers."
+    return "Agreement is the share of equal answers."
+
+
 def reported_split(results: Results) -> str:
     """The split that the reader's figures are on: test, or validation where nothing was measured on test."""
     return "test" if any(point["quality"]["test"] for point in results["points"]) else "validation"
 
 
 def _bare_name(point: PointResult) -> str:
-    return f"{point['stage']} (reference)" if point["reference"] else point["stage"]
+    return f"{point['stage']} ({beside(point)})" if beside(point) else point["stage"]
 
 
 def _difference(point: PointResult, namesakes: Sequence[PointResult]) -> str:

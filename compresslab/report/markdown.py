@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from compresslab.report.headline import budget_sentence, headline, selection, warnings
+from compresslab.report.headline import budget_sentence, headline, selection
 from compresslab.report.lineage import names, ordered
 from compresslab.report.markdown_syntax import bullets, code, escape, table
+from compresslab.report.notes import other_notes, stage_notes
+from compresslab.report.retention import MARKS, NO_CLASS_LOST, distillation, lost_table, retention_table
 from compresslab.report.table import (
-    LEGEND,
+    AGREEMENT,
     checks_table,
     latency_table,
+    legend,
     machine_table,
     points_table,
     stages_table,
@@ -40,16 +43,21 @@ def markdown(results: Results) -> str:
         escape(selection(results)),
         "## Models",
         table(points_table(results)),
-        "  \n".join(f"{symbol} {meaning}" for symbol, meaning in LEGEND.items()),
+        "  \n".join(f"{symbol} {meaning}" for symbol, meaning in legend(results).items()),
+        f"Agreement is {AGREEMENT}.",
         "## Stages",
         table(stages_table(results)),
+        *_teacher(results),
         "## Budget",
         escape(budget_sentence(results)),
         bullets(results["budget"]["violations"]),
     ]
-    if told := [*warnings(results), *results["notes"]]:
-        parts += ["## Notes", bullets(told)]
-    parts += ["## Latency", table(latency_table(results)), "## Checks", table(checks_table(results))]
+    if checks := stage_notes(results):
+        parts += ["## Checks"]
+        parts += [text for stage, told in checks.items() for text in (f"### {escape(stage)}", bullets(told))]
+    if notes := other_notes(results):
+        parts += ["## Notes", bullets(notes)]
+    parts += ["## Latency", table(latency_table(results)), "## Exported files", table(checks_table(results))]
     settings = "\n".join(_settings(point, named[point["id"]]) for point in ordered(results))
     parts += ["## Settings and decisions", settings]
     parts += ["## Machine", table(machine_table(results["machine"]))]
@@ -64,6 +72,17 @@ def write_markdown(results: Results, run_dir: Path) -> Path:
         StoreError: The disk is full, or the folder may not be written.
     """
     return write_whole(run_dir / MARKDOWN_FILE, markdown(results))
+
+
+def _teacher(results: Results) -> list[str]:
+    """Totals, and the classes that were lost; the page has all of them."""
+    kept, lost = retention_table(results), lost_table(results)
+    parts = [bullets(distillation(results))]
+    if kept is not None:
+        parts.append(table(kept))
+    if lost is not None:
+        parts += [table(lost) if lost.rows else NO_CLASS_LOST, MARKS]
+    return ["## Against the teacher", *parts] if any(parts) else []
 
 
 def _settings(point: PointResult, name: str) -> str:

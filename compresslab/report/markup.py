@@ -38,7 +38,7 @@ def bullets(lines: Iterable[str]) -> Element:
 def table_element(table: Table) -> Element:
     """A table that scrolls sideways on its own where the screen is narrow, and can be reached by keyboard for it."""
     head = [
-        element("th", {"scope": "col", **_looks(column)}, column.heading or _hidden("marks"))
+        element("th", {"scope": "col", **_looks(column), **_hint(column)}, column.heading or _hidden("marks"))
         for column in table.columns
     ]
     drawn = element(
@@ -67,13 +67,17 @@ def _row(table: Table, row: Row) -> Element:
             cells.append(element("td", {"class": "marks"}, symbols, _hidden(meaning)))
         else:
             cells.append(element("td", _looks(column), text))
-    states = (("selected", row.selected), ("reference", row.reference))
+    states = (("selected", row.selected), ("reference", row.reference), ("control", row.control))
     classes = " ".join(name for name, holds in states if holds)
     return element("tr", {"class": classes} if classes else None, *cells)
 
 
 def _looks(column: Column) -> dict[str, str]:
     return {"class": "number"} if column.numeric else {"class": "prose"} if column.prose else {}
+
+
+def _hint(column: Column) -> dict[str, str]:
+    return {"title": column.hint} if column.hint else {}
 
 
 def _hidden(text: str) -> Element:

@@ -10,6 +10,7 @@ FAINT = "#c3ccd5"
 POINT = "#1769aa"
 ACCENT = "#c2500a"
 REFERENCE = "#6b4fa0"
+CONTROL = "#1b7a5a"
 
 DARK = {
     PAPER: "#12181f",
@@ -20,5 +21,6 @@ DARK = {
     POINT: "#5ab0f2",
     ACCENT: "#ff9d5c",
     REFERENCE: "#b9a1ea",
+    CONTROL: "#62d0a6",
 }
 """For each colour the one that stands for it on a dark page."""

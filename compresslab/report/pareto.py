@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from compresslab.report import figures
 from compresslab.report.labels import Box, Label, Spot, place
-from compresslab.report.lineage import names, ordered
+from compresslab.report.lineage import is_control, names, ordered
 from compresslab.report.table import deployment_latency, reported_quality
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from compresslab.report.schema import LatencyResult, PointResult, Results
 
-Role = Literal["selected", "on the frontier", "dominated", "reference"]
+Role = Literal["selected", "on the frontier", "dominated", "reference", "control"]
 
 FONT_SIZE = 12.0
 
@@ -77,8 +77,9 @@ class Bubble:
     def tooltip(self) -> str:
         """All that the point says, in words."""
         value, low, high = self.quality
+        name = self.name if f"({self.role})" in self.name else f"{self.name} ({self.role})"
         return (
-            f"{self.name} ({self.role}): {figures.milliseconds(self.latency['p50'])} ms, "
+            f"{name}: {figures.milliseconds(self.latency['p50'])} ms, "
             f"{value:.2f} % [{low:.2f}, {high:.2f}], {figures.kilobytes(self.size)} kB"
         )
 
@@ -150,4 +151,6 @@ def _role(results: Results, point: PointResult) -> Role:
         return "selected"
     if point["reference"]:
         return "reference"
+    if is_control(point):
+        return "control"
     return "on the frontier" if point["id"] in results["frontier"] else "dominated"

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from compresslab.errors import BadInput
 from compresslab.report.schema import (
     SCHEMA_VERSION,
+    ByClassResult,
     Interval,
     LatencyResult,
     PointResult,
@@ -23,7 +24,7 @@ from compresslab.report.writing import write_whole
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from compresslab.measure.measurement import Estimate, Latency, Versus
+    from compresslab.measure.measurement import Estimate, Latency, Retained, Versus
     from compresslab.report.report import Point, Report
 
 RESULTS_FILE = "results.json"
@@ -103,7 +104,7 @@ def _refuse(constant: str) -> NoReturn:
 def _point(point: Point) -> PointResult:
     artifact, measured = point.artifact, point.measurement
     manifest = artifact.manifest
-    parent, baseline = measured.versus_parent, measured.versus_baseline
+    parent, baseline, control = measured.versus_parent, measured.versus_baseline, measured.versus_control
     return {
         "id": point.id,
         "stage": point.stage,
@@ -136,6 +137,8 @@ def _point(point: Point) -> PointResult:
         "decisions": dict(point.decisions),
         "reference": point.reference,
         "budget": point.budget.status,
+        "versus_control": None if control is None else _interval(control),
+        "retention_by_class": {name: _by_class(found) for name, found in measured.retention_by_class.items()},
     }
 
 
@@ -165,6 +168,46 @@ def _latency(latency: Latency) -> LatencyResult:
 
 def _interval(estimate: Estimate) -> Interval:
     return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+
+
+def _by_class(found: Retained) -> ByClassResult:
+    return {
+        "split": found.split,
+        "n": found.n,
+        "measured": found.measured,
+        "lost": found.lost,
+        "gained": found.gained,
+        "classes": [
+            {
+                "label": one.label,
+                "n": one.n,
+                "teacher": one.teacher,
+                "student": one.student,
+                "delta": _interval(one.delta),
+                "p_value": one.p_value,
+                "change": one.change,
+                "right_to_wrong": one.right_to_wrong,
+                "wrong_to_right": one.wrong_to_right,
+                "wrong_to_other_wrong": one.wrong_to_other_wrong,
+            }
+            for one in found.classes
+        ],
+        "flips": {
+            "right_to_wrong": found.flips.right_to_wrong,
+            "wrong_to_right": found.flips.wrong_to_right,
+            "wrong_to_other_wrong": found.flips.wrong_to_other_wrong,
+            "frequent": [
+                {
+                    "teacher": flip.teacher,
+                    "student": flip.student,
+                    "count": flip.count,
+                    "right_to_wrong": flip.right_to_wrong,
+                    "wrong_to_right": flip.wrong_to_right,
+                }
+                for flip in found.flips.frequent
+            ],
+        },
+    }
 
 
 def _versus_baseline(versus: Versus) -> VersusBaseline:

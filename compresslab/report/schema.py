@@ -5,12 +5,15 @@ Keys may be added; a key that goes or changes its meaning needs another `SCHEMA_
 
 from __future__ import annotations
 
-from typing import Any
+from typing import (
+    Any,
+    NotRequired,  # pydantic needs this one below Python 3.12
+)
 
-from typing_extensions import TypedDict  # pydantic needs this one below Python 3.12
+from typing_extensions import TypedDict
 
 from compresslab.measure.budget import Status
-from compresslab.measure.measurement import Verdict
+from compresslab.measure.measurement import Change, Verdict
 
 SCHEMA_VERSION = 1
 
@@ -90,6 +93,52 @@ class VersusParent(VersusBaseline):
     why: list[str]
 
 
+class ClassResult(TypedDict):
+    """A model against its teacher on one class; `delta` (model - teacher) is paired, `p_value` is for all classes."""
+
+    label: str
+    n: int
+    teacher: float
+    student: float
+    delta: Interval
+    p_value: float
+    change: Change
+    right_to_wrong: int
+    wrong_to_right: int
+    wrong_to_other_wrong: int
+
+
+class FlipResult(TypedDict):
+    """Examples that the teacher calls one thing and the model another."""
+
+    teacher: str
+    student: str
+    count: int
+    right_to_wrong: int
+    wrong_to_right: int
+
+
+class FlipsResult(TypedDict):
+    """Examples that the model answers otherwise than the teacher; `frequent` are the ten commonest."""
+
+    right_to_wrong: int
+    wrong_to_right: int
+    wrong_to_other_wrong: int
+    frequent: list[FlipResult]
+
+
+class ByClassResult(TypedDict):
+    """A model against its teacher on a split of `n` examples; of more than a hundred classes the twenty worst."""
+
+    split: str
+    n: int
+    measured: int
+    lost: int
+    gained: int
+    classes: list[ClassResult]
+    flips: FlipsResult
+
+
 class BudgetReport(TypedDict):
     """Whether limits are kept, and each one that is not."""
 
@@ -98,7 +147,7 @@ class BudgetReport(TypedDict):
 
 
 class PointResult(TypedDict):
-    """One model of the run."""
+    """One model of the run. Keys that may be missing came later within the version: an older run is read as well."""
 
     id: str
     stage: str
@@ -122,6 +171,8 @@ class PointResult(TypedDict):
     decisions: dict[str, Any]
     reference: bool
     budget: Status
+    versus_control: NotRequired[Interval | None]
+    retention_by_class: NotRequired[dict[str, ByClassResult]]
 
 
 class Results(TypedDict):

@@ -12,6 +12,7 @@ body { margin: 0; background: var(--paper); color: var(--ink); line-height: 1.5;
 main { max-width: 82rem; margin: 0 auto; padding: 1rem clamp(1rem, 4vw, 2.5rem) 4rem; }
 h1 { font-size: 1.5rem; margin: 0.5rem 0; overflow-wrap: anywhere; }
 h2 { font-size: 1.15rem; margin: 2.5rem 0 0.75rem; padding-top: 0.75rem; border-top: 1px solid var(--grid); }
+h3 { font-size: 1rem; margin: 1.25rem 0 0.25rem; }
 p, li { max-width: 52rem; overflow-wrap: anywhere; }
 .headline { font-size: 1.2rem; font-weight: 600; }
 .badge { display: inline-block; padding: 0.1rem 0.6rem; border-radius: 1rem; font-size: 0.85rem; font-weight: 600;
@@ -44,7 +45,7 @@ th[scope="row"] { font-weight: 600; position: sticky; left: 0; background: var(-
 .number { text-align: right; }
 .marks { letter-spacing: 0.15em; color: var(--accent); }
 tr.selected td, tr.selected th[scope="row"] { background: var(--tint); }
-tr.reference td, tr.reference th[scope="row"] { font-style: italic; }
+tr.reference :is(td, th[scope="row"]), tr.control :is(td, th[scope="row"]) { font-style: italic; }
 pre { overflow-x: auto; padding: 0.75rem; border: 1px solid var(--grid); border-radius: 0.4rem; font-size: 0.85rem; }
 summary { cursor: pointer; padding: 0.2rem 0; overflow-wrap: anywhere; }
 .hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
@@ -73,6 +74,7 @@ _NAMES = {
     palette.POINT: "point",
     palette.ACCENT: "accent",
     palette.REFERENCE: "reference",
+    palette.CONTROL: "control",
 }
 
 

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from compresslab.report import figures
-from compresslab.report.lineage import metric_label, names, ordered, parent, primary_metric, reported_split
+from compresslab.report.lineage import (
+    agreement_means,
+    is_control,
+    metric_label,
+    names,
+    ordered,
+    parent,
+    primary_metric,
+    reported_split,
+)
 
 if TYPE_CHECKING:
     from compresslab.report.schema import LatencyResult, PointResult, Quality, Results, VersusParent
@@ -15,11 +24,14 @@ if TYPE_CHECKING:
 SELECTED = "★"
 FRONTIER = "◆"
 REFERENCE = "○"
+CONTROL = "△"
 LEGEND = {
     SELECTED: "selected",
     FRONTIER: "on the Pareto frontier",
     REFERENCE: "reference: not of this pipeline, measured beside it",
+    CONTROL: "control: trained at the same cost without the teacher",
 }
+AGREEMENT = "how alike the answers of the model and of the teacher are on validation; shown, but no budget can gate it"
 
 _VERDICTS = {
     "faster": "faster",
@@ -31,12 +43,16 @@ _VERDICTS = {
 
 @dataclass(frozen=True)
 class Column:
-    """A heading. `numeric` cells are aligned right, `prose` may wrap; `essential` columns fit a narrow terminal."""
+    """A heading. `numeric` cells are aligned right, `prose` may wrap; `essential` columns fit a narrow terminal.
+
+    `hint` explains the heading where there is room: as a tooltip of the page.
+    """
 
     heading: str
     numeric: bool = False
     essential: bool = False
     prose: bool = False
+    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,6 +64,7 @@ class Row:
     selected: bool = False
     frontier: bool = False
     reference: bool = False
+    control: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,10 +79,7 @@ class Table:
     def essential(self) -> Table:
         """The same rows with the essential columns only."""
         keep = [index for index, column in enumerate(self.columns) if column.essential]
-        rows = tuple(
-            Row(row.id, tuple(row.cells[index] for index in keep), row.selected, row.frontier, row.reference)
-            for row in self.rows
-        )
+        rows = tuple(replace(row, cells=tuple(row.cells[index] for index in keep)) for row in self.rows)
         return Table(self.caption, tuple(self.columns[index] for index in keep), rows, keep.index(self.heads_row))
 
 
@@ -85,7 +99,7 @@ def points_table(results: Results) -> Table:
         Column("p90 ms", True),
         Column("speed-up", True, True),
         Column("size ratio", True, True),
-        Column("agreement %", True),
+        Column("agreement %", True, hint=AGREEMENT),
         Column("against its parent", essential=True),
     )
     rows = []
@@ -108,7 +122,7 @@ def points_table(results: Results) -> Table:
             figures.percent(point["agreement_with_teacher"]),
             verdict(point["versus_parent"]),
         )
-        rows.append(_row(results, point, cells))
+        rows.append(row_of(results, point, cells))
     return Table(_points_caption(results), columns, tuple(rows), heads_row=1)
 
 
@@ -142,7 +156,7 @@ def stages_table(results: Results) -> Table:
             "; ".join(versus["why"]) if versus else "",
             "cached" if point["cached"] else figures.duration(point["seconds"]),
         )
-        rows.append(_row(results, point, cells))
+        rows.append(row_of(results, point, cells))
     caption = (
         "What each stage cost and bought, against the model it started from: speed measured interleaved with it, "
         f"quality paired on {reported_split(results)}; 95 % intervals in brackets."
@@ -166,7 +180,7 @@ def latency_table(results: Results) -> Table:
         Column("session"),
     )
     rows = [
-        _row(
+        row_of(
             results,
             point,
             (
@@ -192,13 +206,14 @@ def latency_table(results: Results) -> Table:
 def checks_table(results: Results) -> Table:
     """What vouches for the exported files."""
     named = names(results)
-    metric = primary_metric(results)
+    metrics = list(dict.fromkeys(metric for point in results["points"] for metric in point["retention"]))
+    retained = ["retention %"] if len(metrics) < 2 else [f"retention %, {metric}" for metric in metrics]
     columns = (
         Column("stage", essential=True),
         Column("largest difference to torch", True),
         Column("agrees with parent %", True),
         Column("integer operators", True, True),
-        Column("retention %", True, True),
+        *(Column(heading, True, True) for heading in retained),
         Column("peak memory MB", True),
         Column("budget", essential=True),
     )
@@ -210,12 +225,12 @@ def checks_table(results: Results) -> Table:
             f"{parity['max_abs_diff']:.1e} (n={parity['n']})" if parity else figures.NOT_MEASURED,
             figures.percent(point["agreement_with_parent"]),
             f"{integer['integer']} of {integer['eligible']}",
-            figures.percent_interval(point["retention"].get(metric)) if metric else figures.NOT_MEASURED,
+            *(figures.percent_interval(point["retention"].get(metric)) for metric in metrics or [""]),
             figures.significant(point["peak_rss_mb"]),
             point["budget"],
         )
-        rows.append(_row(results, point, cells))
-    return Table("What vouches for each exported file.", columns, tuple(rows))
+        rows.append(row_of(results, point, cells))
+    return Table(f"What vouches for each exported file. {agreement_means(results)}", columns, tuple(rows))
 
 
 def machine_table(machine: Mapping[str, object]) -> Table:
@@ -241,8 +256,14 @@ def marks(results: Results, point: PointResult) -> str:
         (SELECTED, point["id"] == results["selected"]),
         (FRONTIER, point["id"] in results["frontier"]),
         (REFERENCE, point["reference"]),
+        (CONTROL, is_control(point)),
     )
     return "".join(mark for mark, holds in here if holds)
+
+
+def legend(results: Results) -> dict[str, str]:
+    """The symbols and what they mean; that of controls only where there is one."""
+    return {mark: told for mark, told in LEGEND.items() if mark != CONTROL or any(map(is_control, results["points"]))}
 
 
 def verdict(versus: VersusParent | None, *, with_speedup: bool = True) -> str:
@@ -259,20 +280,28 @@ def _quality(results: Results, point: PointResult, split: str) -> Quality | None
     return by_metric.get(metric) if metric else None
 
 
-def _row(results: Results, point: PointResult, cells: tuple[str, ...]) -> Row:
-    identity = point["id"]
-    return Row(identity, cells, identity == results["selected"], identity in results["frontier"], point["reference"])
+def row_of(results: Results, point: PointResult, cells: tuple[str, ...]) -> Row:
+    """These cells as a row of the point, which looks like what the point is."""
+    return Row(
+        id=point["id"],
+        cells=cells,
+        selected=point["id"] == results["selected"],
+        frontier=point["id"] in results["frontier"],
+        reference=point["reference"],
+        control=is_control(point),
+    )
 
 
 def _points_caption(results: Results) -> str:
     latencies = [latency for point in results["points"] if (latency := deployment_latency(point)) is not None]
     if not latencies:
-        return "Sizes in kB of 1000 bytes; 95 % intervals in brackets."
+        return f"Sizes in kB of 1000 bytes; 95 % intervals in brackets. {agreement_means(results)}"
     first = latencies[0]
     return (
         f"Latency of graph {first['graph']} at batch {first['batch']} on {first['threads']} "
         f"thread{'s' if first['threads'] != 1 else ''}, {first['provider']}. Speed-up and size ratio against the "
-        "baseline, the speed-up measured interleaved with it; kB of 1000 bytes; 95 % intervals in brackets."
+        "baseline, the speed-up measured interleaved with it; kB of 1000 bytes; 95 % intervals in brackets. "
+        f"{agreement_means(results)}"
     )
 
 

@@ -12,7 +12,7 @@ from compresslab.digest import digest_file
 from compresslab.errors import BadInput, ParityError
 from compresslab.measure.artifact import Artifact, GraphInfo, Manifest, TensorInfo
 from compresslab.measure.session import open_session
-from compresslab.measure.subject import made_up_images
+from compresslab.measure.subject import made_up_samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,9 +44,9 @@ def fold(artifact: Artifact, pixels: PixelInput, folder: Path) -> tuple[Artifact
         ParityError: The outputs are not those of the graph before; nothing is to be trusted then.
     """
     manifest = artifact.manifest
-    name, info = _foldable(artifact)
+    name, info, how = _foldable(artifact)
     model = onnx.load_model_from_string(artifact.graphs[name].read_bytes())
-    taken = _prepend(model, info.inputs[0], manifest.preprocessing, pixels)
+    taken = _prepend(model, info.inputs[0], how, pixels)
     onnx.checker.check_model(model)
     path = folder / info.file
     path.write_bytes(model.SerializeToString(deterministic=True))
@@ -55,14 +55,13 @@ def fold(artifact: Artifact, pixels: PixelInput, folder: Path) -> tuple[Artifact
         "bytes": path.stat().st_size,
         "inputs": (taken,),
     }
-    preprocessing = manifest.preprocessing.model_copy(update={"folded": pixels})
     folded = Artifact(
         folder,
         {name: path},
         manifest.model_copy(
             update={
                 "graphs": {name: info.model_copy(update=changed)},
-                "preprocessing": preprocessing,
+                "preprocessing": how.model_copy(update={"folded": pixels}),
                 "parity": None,
                 "files": {},
                 "provenance": {**manifest.provenance, "folded": {"pixels": pixels, "sha256": info.sha256}},
@@ -72,7 +71,7 @@ def fold(artifact: Artifact, pixels: PixelInput, folder: Path) -> tuple[Artifact
     return folded, _difference(artifact, folded)
 
 
-def _foldable(artifact: Artifact) -> tuple[str, GraphInfo]:
+def _foldable(artifact: Artifact) -> tuple[str, GraphInfo, ImagePreprocessing]:
     manifest = artifact.manifest
     if len(manifest.graphs) > 1:
         raise BadInput(
@@ -81,6 +80,11 @@ def _foldable(artifact: Artifact) -> tuple[str, GraphInfo]:
         )
     ((name, info),) = manifest.graphs.items()
     how = manifest.preprocessing
+    if how.kind != "image":
+        raise BadInput(
+            f"{artifact.folder}: `--fold-preprocessing` is for models of images, but this one takes {how.kind}; "
+            "leave it out"
+        )
     if how.folded is not None:
         raise BadInput(
             f"{artifact.folder}: its graph normalizes by itself already ({how.folded}); leave the option out"
@@ -91,7 +95,7 @@ def _foldable(artifact: Artifact) -> tuple[str, GraphInfo]:
             f"{artifact.folder}: `{info.file}` does not take float32 [n, {', '.join(map(str, expected))}], which its "
             "preprocessing gives; only such a graph can have its normalization folded in"
         )
-    return name, info
+    return name, info, how
 
 
 def _prepend(
@@ -166,7 +170,7 @@ def _unused(taken: set[str], wanted: tuple[str, ...]) -> str:
 
 
 def _difference(before: Artifact, after: Artifact) -> float:
-    images = made_up_images(before.manifest.preprocessing)
+    images = made_up_samples(before.manifest.preprocessing)
     first, second = (_outputs(artifact, images) for artifact in (before, after))
     largest = 0.0
     for name, reference in first.items():

@@ -1,14 +1,16 @@
-"""distill: a student learns from the teacher's soft targets and from the labels."""
+"""distill: a student learns from the teacher, and from the labels."""
 
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
 from compresslab.candidate import Candidate, TorchModel
-from compresslab.distillation import Recipe, learn
+from compresslab.distillation import Recipe, checks, control_of, learn, validation_score
 from compresslab.errors import ModelError
 from compresslab.models import ModelSpec
 
@@ -20,28 +22,66 @@ class Distill(Recipe):
     """Trains `student`, or the incoming network where none is given, with the teacher."""
 
     kind: ClassVar[str] = "distill"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     student: ModelSpec | None = None
     """The network that learns; it starts anew. Null goes on with the incoming one."""
+    control: bool = False
+    """Also trains the same student without the teacher at the same cost, and reports what the teacher was worth."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the student is trained."""
+        return Recipe(**self.model_dump(exclude={"student", "control"}))
 
     def apply(self, candidate: Candidate, context: Context) -> tuple[Candidate, ...]:
-        """The student, trained.
+        """The student, trained; with `control` also the one that had no teacher.
 
         Raises:
             ModelError: There is no teacher to learn from.
         """
         if context.teacher is None:
             raise ModelError("`distill` has no teacher; give `teacher`, or weights for `model`")
-        start = self._student(context) if self.student is not None else candidate.network
+        recipe = self.recipe
+        start = self.start(candidate, context)
         module = copy.deepcopy(start.module)
-        recipe = Recipe(**self.model_dump(exclude={"student"}))
         history = learn(module, recipe, context, self.kind)
-        decisions = {"loss": [round(epoch.loss, 6) for epoch in history]}
-        return (candidate.then(TorchModel(module, start.builder), context.step(self, decisions)),)
+        decisions: dict[str, Any] = {"loss": [round(epoch.loss, 6) for epoch in history]}
+        if recipe.reads_teacher(context.task):
+            share = checks.explained(module, recipe, context)
+            decisions["explained"] = round(share, 4)
+            for told in (*checks.warnings(recipe, context, share), *self._untried(context)):
+                context.progress.note(told)
+        made = [candidate.then(TorchModel(module, start.builder), context.step(self, decisions))]
+        if self.control:
+            alone = copy.deepcopy(start.module)
+            history = learn(alone, control_of(recipe, context), replace(context, teacher=None), "control")
+            decisions = {"control": True, "loss": [round(epoch.loss, 6) for epoch in history]}
+            made.append(candidate.then(TorchModel(alone, start.builder), context.step(self, decisions, attempt=1)))
+        return tuple(made)
 
-    def _student(self, context: Context) -> TorchModel:
-        assert self.student is not None
+    def begin(self, candidate: Candidate, context: Context, epochs: int) -> float:
+        """Trains the first `epochs` only, for the choice between settings; returns the quality on validation.
+
+        `apply` with the same context goes on from there.
+        """
+        module = copy.deepcopy(self.start(candidate, context).module)
+        learn(module, self.recipe, context, self.kind, until=epochs)
+        return validation_score(module, context.task)
+
+    def _untried(self, context: Context) -> Iterator[str]:
+        if not self.control:
+            yield "no control arm was run, so what the teacher was worth is not known; `control: true` runs one"
+        if self.losses is None and self.kd_weight > 0 and context.task.labels and "temperature" not in context.tuned:
+            yield (
+                f"`temperature: {self.temperature:g}` was not tuned; `temperature: {{tune: [1, 2, 4, 8]}}` chooses it "
+                "on validation"
+            )
+
+    def start(self, candidate: Candidate, context: Context) -> TorchModel:
+        """The network before the training."""
+        if self.student is None:
+            return candidate.network
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(context.seed)
-            return self.student.build(len(context.task.labels), context.task.preprocessing.channels)
+            return self.student.build(context.task.signature)

@@ -49,7 +49,7 @@ class Prune(Settings):
 
         def accumulate(module: nn.Module) -> None:
             split = task.splits["calibration"]
-            assert split.targets is not None, "the splits of a classification task are labelled"
+            assert split.targets is not None, "the splits of a task are labelled"
             module.zero_grad(set_to_none=True)
             for first in range(0, len(split.inputs), _GRADIENT_BATCH):
                 rows = np.arange(first, min(first + _GRADIENT_BATCH, len(split.inputs)))

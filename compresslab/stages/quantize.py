@@ -14,6 +14,7 @@ from compresslab.candidate import Candidate, OnnxModel, TorchModel
 from compresslab.distillation import Recipe, learn
 from compresslab.export import export
 from compresslab.quantization import QuantizerSettings, calibrate, convert, prepare, quantize_static
+from compresslab.world import on_main
 
 if TYPE_CHECKING:
     from compresslab.stage import Context
@@ -92,11 +93,15 @@ class Quantize(QuantizerSettings):
         folder = context.scratch / "float"
         folder.mkdir(parents=True, exist_ok=True)
         batches = list(self._batches(context))
-        floating = export(
-            candidate.network, folder,
-            preprocessing=task.preprocessing, labels=task.labels, inputs=batches[0], provenance={},
-        )  # fmt: skip
         path = context.scratch / "onnxruntime.onnx"
-        quantize_static(floating.graphs["model"], path, batches)
+
+        def make() -> None:
+            floating = export(
+                candidate.network, folder,
+                preprocessing=task.preprocessing, labels=task.labels, inputs=batches[0], provenance={},
+            )  # fmt: skip
+            quantize_static(floating.graphs["model"], path, batches)
+
+        on_main(make)
         decisions = {"mode": "ptq", "samples": self._count(context)}
         return candidate.then(OnnxModel(path), context.step(self, decisions))

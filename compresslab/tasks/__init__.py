@@ -1,7 +1,9 @@
 """What networks are trained and measured on."""
 
 from compresslab.tasks.image_classification import ImageClassification
+from compresslab.tasks.objective import Classes, Objective, Score
+from compresslab.tasks.regression import Regression
 from compresslab.tasks.spec import TaskSpec
 from compresslab.tasks.task import Split, Task
 
-__all__ = ["ImageClassification", "Split", "Task", "TaskSpec"]
+__all__ = ["Classes", "ImageClassification", "Objective", "Regression", "Score", "Split", "Task", "TaskSpec"]

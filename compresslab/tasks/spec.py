@@ -9,6 +9,7 @@ from pydantic import model_validator
 from compresslab.one_of import the_one
 from compresslab.settings import Settings
 from compresslab.tasks.image_classification import ImageClassification
+from compresslab.tasks.regression import Regression
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +22,8 @@ class TaskSpec(Settings):
 
     image_classification: ImageClassification | None = None
     """Images into classes."""
+    regression: Regression | None = None
+    """Features to one number."""
 
     @model_validator(mode="after")
     def _check_one_task(self) -> TaskSpec:
@@ -33,5 +36,7 @@ class TaskSpec(Settings):
         Raises:
             DataError: The data is missing, broken, or cannot be split as asked.
         """
-        assert self.image_classification is not None, "exactly one task is given"
-        return self.image_classification.load(cache)
+        if self.image_classification is not None:
+            return self.image_classification.load(cache)
+        assert self.regression is not None, "exactly one task is given"
+        return self.regression.load()

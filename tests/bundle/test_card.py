@@ -5,19 +5,23 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from compresslab.bundle import write_bundle
 from compresslab.bundle.card import model_card
-from compresslab.bundle.snippet import classify_image, open_graphs
-from compresslab.measure.artifact import load_artifact
+from compresslab.bundle.snippet import answer_sample, open_graphs
+from compresslab.digest import digest_file
+from compresslab.measure.artifact import TensorInfo, load_artifact, write_manifest
 from compresslab.measure.evaluate import predict
-from compresslab.measure.preprocessing import ImagePreprocessing
+from compresslab.measure.preprocessing import FeaturePreprocessing, ImagePreprocessing
 from compresslab.measure.session import SessionOptions
 
 if TYPE_CHECKING:
@@ -46,7 +50,7 @@ def test_the_code_for_a_graph_that_normalizes_gives_it_the_pixels(
 ) -> None:
     artifact = make_report(preprocessing).point("b2").artifact
     how = preprocessing.model_copy(update={"folded": folded})
-    code = classify_image(artifact.manifest.model_copy(update={"preprocessing": how})).splitlines()
+    code = answer_sample(artifact.manifest.model_copy(update={"preprocessing": how})).splitlines()
     lines = [line for line in code if not line.startswith(("session", "print"))]
     pixels = np.random.default_rng(3).integers(0, 256, size=(40, 30, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "image.png")
@@ -84,12 +88,12 @@ def test_the_code_on_the_card_gives_what_we_measure(
 
 
 def test_six_lines_are_enough(make_report: MakeReport) -> None:
-    assert len(classify_image(make_report().point("b2").artifact.manifest).splitlines()) == 6
+    assert len(answer_sample(make_report().point("b2").artifact.manifest).splitlines()) == 6
 
 
 def test_a_model_without_labels_prints_the_class_number(make_report: MakeReport) -> None:
     manifest = make_report().point("b2").artifact.manifest.model_copy(update={"labels": ()})
-    assert classify_image(manifest).splitlines()[-1] == "print(session.run(None, {'pixels': inputs})[0].argmax())"
+    assert answer_sample(manifest).splitlines()[-1] == "print(session.run(None, {'pixels': inputs})[0].argmax())"
 
 
 def test_two_graphs_are_opened(make_report: MakeReport) -> None:
@@ -144,3 +148,63 @@ def test_nothing_is_left_to_be_filled_in(card: str) -> None:
 def test_the_card_of_the_baseline_compares_it_with_nothing(make_report: MakeReport) -> None:
     report = make_report()
     assert "baseline is what all others are compared with." in model_card(report.point("a1"), report)
+
+
+def score_artifact(folder: Path, like: Report, preprocessing: FeaturePreprocessing) -> Report:
+    """The report with its point `b2` made a model that sums three features."""
+    weights = numpy_helper.from_array(np.ones((3, 1), np.float32), "w")
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["input", "w"], ["score"])], "sum",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3])],
+        [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["batch", 1])], [weights],
+    )  # fmt: skip
+    folder.mkdir()
+    path = folder / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    point = like.point("b2")
+    info = point.artifact.manifest.graphs["model"].model_copy(
+        update={
+            "sha256": digest_file(path),
+            "bytes": path.stat().st_size,
+            "inputs": (TensorInfo(name="input", dtype="float32", shape=("batch", 3)),),
+            "outputs": (TensorInfo(name="score", dtype="float32", shape=("batch", 1)),),
+        }
+    )
+    changes = {"graphs": {"model": info}, "preprocessing": preprocessing, "labels": (), "target": "tail length"}
+    write_manifest(folder, point.artifact.manifest.model_copy(update=changes))
+    made = replace(point, artifact=load_artifact(folder))
+    return replace(like, points=tuple(made if one.id == "b2" else one for one in like.points))
+
+
+@pytest.mark.parametrize(
+    "preprocessing",
+    [FeaturePreprocessing(width=3, mean=(1.0, -20.0, 0.5), std=(2.0, 0.5, 1.0)), FeaturePreprocessing(width=3)],
+    ids=["standardised", "as they are"],
+)
+def test_the_code_on_a_regressions_card_gives_what_we_measure(
+    make_report: MakeReport, tmp_path: Path, preprocessing: FeaturePreprocessing
+) -> None:
+    report = score_artifact(tmp_path / "sum", make_report(), preprocessing)
+    folder = write_bundle(report.point("b2"), report, tmp_path / "selected")
+    (code,) = re.findall(r"```python\n(.*?)\n```", (folder / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    features = np.random.default_rng(0).normal(1.0, 3.0, (4, 3)).astype(np.float32)
+    np.save(folder / "features.npy", features)
+    shown = [float(number) for number in re.findall(r"-?\d+\.\d*(?:e-?\d+)?", run(code, folder))]
+    assert shown == pytest.approx(predict(load_artifact(folder), features)[:, 0].tolist(), rel=1e-5, abs=1e-5)
+
+
+def test_a_regressions_card_speaks_of_no_classes(make_report: MakeReport, tmp_path: Path) -> None:
+    few = FeaturePreprocessing(width=3, mean=(1.0, -20.0, 0.5), std=(2.0, 0.5, 1.0))
+    report = score_artifact(tmp_path / "sum", make_report(), few)
+    card = model_card(report.point("b2"), report)
+    assert "rows of 3 features, in the order of the training data, each less its mean (1, -20, 0.5), divided by" in card
+    assert "The output is tail length, in the units of the training data." in card
+    assert "| correlation with the teacher's answers | 97.00 % |" in card
+    for wrong in ("image", "class", "softmax", "same answer"):
+        assert wrong not in card.lower()
+    many = FeaturePreprocessing(width=2000, mean=(0.0,) * 2000, std=(1.0,) * 2000)
+    point = report.point("b2")
+    manifest = point.artifact.manifest.model_copy(update={"preprocessing": many})
+    told = replace(point, artifact=replace(point.artifact, manifest=manifest))
+    assert "divided by its deviation; both are in manifest.json" in model_card(told, report)
+    assert len(model_card(told, report)) < 5000

@@ -50,6 +50,22 @@ def test_two_runs_are_aligned_by_lineage_with_an_interval_for_each_difference(co
     assert "note: baseline > prune: ratio: 0.5 against 0.3" in text
 
 
+def test_a_control_is_aligned_with_a_control(command: Command) -> None:
+    """By its lineage alone, one run's control would stand beside the other's student."""
+    write_run(Path("a"))
+    write_run(Path("b"))
+
+    def edit(document: dict[str, Any]) -> None:
+        pruned = document["points"][1]
+        document["points"].insert(1, {**pruned, "id": "cccc", "decisions": {"control": True}})
+
+    change("b", edit)
+    lines = command("compare", "a", "b").out.splitlines()
+    row = next(line for line in lines if line.startswith("baseline > prune  "))
+    assert "1x " in row
+    assert any(line.startswith("baseline > prune (control)") for line in lines)
+
+
 def test_runs_of_different_machines_are_refused_unless_told(command: Command) -> None:
     write_run(Path("a"))
     write_run(Path("b"))

@@ -19,6 +19,7 @@ import pytest
 import compresslab
 from compresslab.errors import Diverged, Interrupted
 from compresslab.measure.budget import BudgetResult
+from compresslab.measure.measurement import Estimate
 from compresslab.pipeline import Pipeline
 from compresslab.report import Report
 
@@ -56,6 +57,21 @@ def test_it_shows_the_points_and_where_the_selected_one_lies(
     assert "Cached: baseline." in lines
     assert "note: auto: calibration alone is within budget" in lines
     assert lines[-1] == "selected model: runs/x/selected"
+
+
+def test_it_tells_what_distillation_was_worth(
+    command: Command, pipeline_file: str, fake_runner: ModuleType, report: Report
+) -> None:
+    base, student = report.points
+    measured = replace(student.measurement, versus_control=Estimate(0.0042, -0.001, 0.009))
+    control = replace(student, id="cccc", decisions={"control": True})
+    with_control = replace(report, points=(base, replace(student, measurement=measured), control))
+    fake_runner.run = lambda *_, **__: with_control
+    lines = command("run", pipeline_file).out.splitlines()
+    assert any(line.startswith("△") and "prune (control)" in line for line in lines)
+    assert any(
+        line.startswith("prune: distillation: +0.42 points [-0.10, +0.90] against its control") for line in lines
+    )
 
 
 @pytest.mark.parametrize(("status", "code"), [("pass", 0), ("fail", 1), ("inconclusive", 3)])

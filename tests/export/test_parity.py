@@ -72,3 +72,41 @@ def test_ties_may_break_either_way():
     other = tied.copy()
     other[1::3] = [1.0, 3.0, 2.95]
     check_parity(tied, other, 1e-4, quantized=True)
+
+
+SCORES = np.linspace(100.0, 101.0, 200, dtype=np.float32)[:, np.newaxis]
+
+
+def test_a_quantized_score_is_held_against_its_range_not_its_size():
+    """A tenth of the size, as for logits, would let these scores be anything at all."""
+    random = np.random.default_rng(0)
+    near = SCORES + random.uniform(-0.03, 0.03, SCORES.shape).astype(np.float32)
+    assert check_parity(SCORES, near, 1e-4, quantized=True).max_abs_diff < 0.04
+    with pytest.raises(ParityError, match=r"differ by 0\.2 where at most 0\.1 is allowed.*input 6:"):
+        check_parity(SCORES, changed(6, [SCORES[6, 0] + 0.2], SCORES), 1e-4, quantized=True)
+
+
+def test_quantized_scores_must_keep_their_order():
+    """Of one output the largest is always the same, so that it says nothing."""
+    mixed = np.repeat(np.float32([[0.0], [0.09]]), 100, axis=0)
+    mixed[0] = 1.0
+    other = np.repeat(np.float32([[0.09], [0.0]]), 100, axis=0)
+    other[0] = 1.0
+    with pytest.raises(ParityError, match=r"scores that are correlated by only 0\.\d+, where 0\.99 is demanded"):
+        check_parity(mixed, other, 1e-4, quantized=True)
+    constant = np.full((200, 1), 0.05, np.float32)
+    with pytest.raises(ParityError, match=r"differ by|correlated by only 0\.000"):
+        check_parity(mixed, constant, 1e-4, quantized=True)
+
+
+def test_scores_that_are_all_the_same_have_no_correlation_to_keep():
+    constant = np.full((20, 1), 7.0, np.float32)
+    check_parity(constant, constant + np.float32(1e-5), 1e-4, quantized=True)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1e3])
+def test_float_scores_may_be_of_any_size(size):
+    scores = size * np.linspace(-1.0, 1.0, 20, dtype=np.float32)[:, np.newaxis]
+    check_parity(scores, scores + np.float32(5e-5 * size), 1e-4, quantized=False)
+    with pytest.raises(ParityError, match="where at most"):
+        check_parity(scores, scores + np.float32(5e-4 * size), 1e-4, quantized=False)

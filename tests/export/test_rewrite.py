@@ -7,7 +7,7 @@ import onnxruntime
 import pytest
 from onnx.helper import make_node
 
-from compresslab.export.rewrite import pad_input_channels, pool_globally
+from compresslab.export.rewrite import fold_units, pad_input_channels, pool_globally
 
 RNG = np.random.default_rng(0)
 QDQ = ("QuantizeLinear", "DequantizeLinear")
@@ -118,3 +118,48 @@ def test_input_channels_are_padded_to_fours(channels, graph):
 def test_inputs_that_would_gain_nothing_are_left_alone(arguments, graph):
     model = stem(graph, **arguments)
     assert types(rewritten(model, pad_input_channels)) == types(model)
+
+
+def scaled(graph, after: list[onnx.NodeProto], factor=2.5, offset=-3.0, **attributes) -> onnx.ModelProto:
+    """A Gemm from 3 to 2, and what follows it; `u` and `v` are the factor and the offset."""
+    constants = {
+        "w": RNG.normal(size=(2, 3)).astype(np.float32), "b": RNG.normal(size=2).astype(np.float32),
+        "u": np.float32(factor), "v": np.float32(offset),
+    }  # fmt: skip
+    nodes = [make_node("Gemm", ["input", "w", "b"], ["g"], transB=1, **attributes), *after]
+    used = {name for node in nodes for name in node.input}
+    return graph(nodes, {n: value for n, value in constants.items() if n in used}, ["batch", 3], ["batch", 2])
+
+
+MUL, ADD = make_node("Mul", ["g", "u"], ["m"]), make_node("Add", ["m", "v"], ["logits"])
+
+
+@pytest.mark.parametrize(
+    ("after", "left"),
+    [
+        ([MUL, ADD], ["Gemm"]),
+        ([make_node("Mul", ["u", "g"], ["m"]), ADD], ["Gemm"]),
+        ([make_node("Mul", ["g", "u"], ["logits"])], ["Gemm"]),
+        ([MUL, make_node("Relu", ["m"], ["logits"])], ["Gemm", "Relu"]),
+    ],
+)
+def test_units_become_weights_and_bias(after, left, graph):
+    model = scaled(graph, after, alpha=1.0, beta=1.0)
+    found = rewritten(model, fold_units)
+    assert types(found) == left
+    assert [output.name for output in found.graph.output] == ["logits"]
+    rows = RNG.normal(size=(4, 3)).astype(np.float32)
+    np.testing.assert_allclose(run(found, rows), run(model, rows), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("after", "attributes"),
+    [
+        ([MUL, ADD], {"alpha": 2.0}),  # the factor is of the product alone
+        ([MUL, make_node("Add", ["m", "g"], ["logits"])], {}),  # the raw product is read elsewhere
+        ([MUL, make_node("Add", ["m", "b"], ["logits"])], {}),  # the bias is, and the offset is no number
+    ],
+)
+def test_a_gemm_that_others_depend_on_keeps_its_weights(after, attributes, graph):
+    model = scaled(graph, after, **attributes)
+    assert types(rewritten(model, fold_units)) == ["Gemm", "Mul", "Add"]

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from torch import nn
 
@@ -18,7 +19,7 @@ from compresslab import Pipeline, Store, StoreError, run
 from compresslab.cli.app import invoke
 from compresslab.progress import Silent
 from compresslab.report import load_results
-from compresslab.teacher import Teacher
+from compresslab.teacher import OUTPUT, NetworkTeacher
 
 MB = 1024 * 1024
 
@@ -105,13 +106,14 @@ def test_teacher_outputs_that_find_no_room(finished_run, disk):
     """More of them than a write buffer holds: numpy's own writing then raises an error that does not name the disk."""
     task = replace(finished_run.pipeline.task.load(disk.path), labels=tuple(map(str, range(1000))))
     network = nn.Sequential(nn.Flatten(), nn.Linear(144, 1000))
-    teacher = Teacher(network, "0" * 64, task, Store(disk.path / "store"))
+    teacher = NetworkTeacher(network, "0" * 64, task, Store(disk.path / "store"))
     disk.leave(256 * 1024)
     with pytest.raises(StoreError, match="the disk is full; make room"):
-        teacher.view("train", 1, Silent())
+        teacher.answers("train", 1, Silent())
     require_whole(disk.path / "store")
     (disk.path / "ballast").unlink()
-    assert teacher.view("train", 1, Silent()).shape == (len(task.splits["train"].inputs), 1000)
+    rows = np.arange(len(task.splits["train"].inputs))
+    assert teacher.answers("train", 1, Silent()).of(rows)[OUTPUT].shape == (len(rows), 1000)
 
 
 def test_the_run_directory_fills_up_wherever_it_may(copied_run, disk, nothing_may_be_made, model_hashes):

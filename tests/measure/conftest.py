@@ -11,7 +11,17 @@ from onnx import TensorProto, helper, numpy_helper
 from compresslab.digest import digest_file
 from compresslab.measure.artifact import Artifact, GraphInfo, Manifest, TensorInfo, load_artifact, write_manifest
 from compresslab.measure.evaluate import EvalSplit
-from compresslab.measure.measurement import Estimate, IntegerOperators, Latency, Measurement, Versus
+from compresslab.measure.measurement import (
+    ClassRetention,
+    Estimate,
+    Flip,
+    Flips,
+    IntegerOperators,
+    Latency,
+    Measurement,
+    Retained,
+    Versus,
+)
 from compresslab.measure.preprocessing import ImagePreprocessing
 
 if TYPE_CHECKING:
@@ -28,7 +38,7 @@ def linear_onnx(weights: np.ndarray) -> onnx.ModelProto:
         [helper.make_node("Flatten", ["x"], ["flat"]), helper.make_node("MatMul", ["flat", "w"], ["y"])],
         "linear",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 1, SIDE, SIDE])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", CLASSES])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", weights.shape[1]])],
         [numpy_helper.from_array(weights.astype(np.float32), "w")],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
@@ -120,6 +130,12 @@ def make_measurement() -> Callable[..., Measurement]:
 
     def make(**changes: object) -> Measurement:
         versus = Versus(Estimate(4.0, 3.9, 4.1), 10.0, Estimate(-0.01, -0.015, -0.005, 10000), "faster", ("why not",))
+        change = Estimate(-0.1, -0.15, -0.05, 300)
+        kept = Retained(
+            "test", 10000, 3, 1, 0,
+            (ClassRetention("left", 300, 0.9, 0.8, change, 1e-5, "lost", 32, 2, 1),),
+            Flips(40, 12, 5, (Flip("left", "right", 33, 30, 2),)),
+        )  # fmt: skip
         measurement = Measurement(
             quality={
                 "validation": {"toy/accuracy": Estimate(0.92, 0.91, 0.93, 5000)},
@@ -141,6 +157,8 @@ def make_measurement() -> Callable[..., Measurement]:
             versus_baseline=versus,
             validation_delta=Estimate(-0.01, -0.014, -0.006, 5000),
             validation_retention={"toy/accuracy": Estimate(0.985, 0.98, 0.99, 5000)},
+            retention_by_class={"toy": kept},
+            versus_control=Estimate(0.0042, -0.001, 0.009, 10000),
         )  # fmt: skip
         return replace(measurement, **changes)
 

@@ -8,7 +8,7 @@ import pytest
 
 from compresslab.measure.bench import BenchPoint, BenchSettings
 from compresslab.measure.benching import benchmark
-from compresslab.measure.subject import made_up_images, subject_of
+from compresslab.measure.subject import made_up_samples, subject_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,7 @@ def test_models_are_measured_beside_a_twin_of_the_first(
         points=(BenchPoint(), BenchPoint(batch=4)), min_seconds=0.02, min_count=120, processes=2, warmup_seconds=0.02
     )
     artifacts = [make_artifact("one", right), make_artifact("two", right * 2)]
-    images = made_up_images(artifacts[0].manifest.preprocessing)
+    images = made_up_samples(artifacts[0].manifest.preprocessing)
     document, recorded = benchmark([subject_of(one, images, 4) for one in artifacts], settings)
     assert [len(point) for point in recorded] == [3, 3]
     assert json.loads(json.dumps(document, allow_nan=False)) == document

@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from compresslab.errors import ConfigError
-from compresslab.measure.budget import Budget, Status, check, unmeasured
+from compresslab.measure.budget import Budget, Limits, Status, check, unmeasured
+from compresslab.measure.gate_budget import GateBudget
 from compresslab.measure.measurement import Estimate
 
 if TYPE_CHECKING:
@@ -122,6 +123,27 @@ def test_what_is_not_measured_is_told_before_anything_runs(make_measurement: Mak
     assert unmeasured(limits(accuracy=0.9, point=1), ["toy/accuracy"], points=2) == []
 
 
+def test_scores_have_limits_too(make_measurement: Make) -> None:
+    found = make_measurement(
+        quality={"validation": {"toy/spearman": Estimate(0.8, 0.78, 0.82)}},
+        validation_delta=Estimate(-0.02, -0.03, -0.01),
+    )
+    assert check(limits(spearman=0.77, spearman_drop=0.03), found, 1).status == "pass"
+    assert check(limits(spearman=0.8), found, 1).status == "inconclusive"
+    assert check(limits(spearman_drop=0.005), found, 1).status == "fail"
+    assert check(limits(spearman=-0.5), found, 1).status == "pass"
+
+
+def test_a_metric_of_other_answers_is_not_proposed() -> None:
+    """Setting the task's metric to it, as for another metric of classes, would be refused."""
+    (wrong,) = unmeasured(limits(spearman_drop=0.1), ["toy/accuracy"], 1)
+    assert wrong[1].endswith("the task's answers are of another kind: limit one of `accuracy`, `f1_macro`")
+    (wrong,) = unmeasured(limits(accuracy=0.9), ["toy/r2"], 1)
+    assert wrong[1].endswith("the task's answers are of another kind: limit one of `spearman`, `pearson`, `r2`")
+    (right,) = unmeasured(limits(pearson=0.9), ["toy/r2"], 1)
+    assert right[1].endswith("set the task's `metric` to `pearson`")
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
@@ -130,6 +152,8 @@ def test_what_is_not_measured_is_told_before_anything_runs(make_measurement: Mak
         ({"p90_ms": "5"}, "valid number"),
         ({"accuracy": 91}, "less than or equal to 1"),
         ({"accuracy_drop": 1.3}, "less than or equal to 1"),
+        ({"spearman": 78.0}, "less than or equal to 1"),
+        ({"r2": 1.1}, "less than or equal to 1"),
         ({"bytes": 1.5}, "valid integer"),
         ({"point": -1}, "greater than or equal to 0"),
         ({"p50_ms": float("nan")}, "greater than 0|finite"),
@@ -139,3 +163,16 @@ def test_a_budget_that_makes_no_sense_is_refused(keys: dict[str, Any], message: 
     """An accuracy of 91 would be a budget that nothing can keep, and a drop of 1.3 one that all keep."""
     with pytest.raises(ValidationError, match=message):
         limits(**keys)
+
+
+@pytest.mark.parametrize("kind", [Budget, GateBudget])
+def test_agreement_with_the_teacher_cannot_be_limited(kind: type[Limits], make_measurement: Make) -> None:
+    """A student that corrects its teacher disagrees with it: whoever gated on that would turn the better model away."""
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        kind.model_validate({"p50_ms": 1.0, "agreement_with_teacher": 0.9})
+    hidden = limits(retention={"agreement_with_teacher": 0.9})
+    with pytest.raises(ConfigError, match="is not measured, but `toy/accuracy`"):
+        check(hidden, make_measurement(), 95_000)
+    every = {"p50_ms": 0.2, "accuracy": 0.9, "accuracy_drop": 0.02, "retention": {"toy/accuracy": 0.9}, "speedup": 2.0}
+    for share in (0.0, 1.0):
+        assert check(limits(**every), make_measurement(agreement_with_teacher=share), 1).status == "pass"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from compresslab.errors import ArtifactError, BenchmarkFailed, DataError
-from compresslab.measure.evaluate import EvalSplit, predict
+from compresslab.measure.evaluate import Answers, EvalSplit, predict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,5 +68,27 @@ def test_images_of_another_size_are_refused(make_artifact: MakeArtifact, right: 
 def test_two_graphs_do_not_classify(make_artifact: MakeArtifact, right: np.ndarray) -> None:
     artifact = make_artifact("model", right)
     towers = replace(artifact, graphs={"image": artifact.graphs["model"], "text": artifact.graphs["model"]})
-    with pytest.raises(ArtifactError, match="one graph is needed to classify, but it has image, text"):
+    with pytest.raises(ArtifactError, match="one graph is needed to answer, but it has image, text"):
         predict(towers, np.zeros((2, 4, 4, 1), np.uint8))
+
+
+def test_answers_that_were_given_are_read_by_split() -> None:
+    answers = Answers("x", {"validation": np.ones((3, 2), np.float32)})
+    found = answers.on("validation", 3)
+    assert found is not None
+    assert found.tolist() == [[1.0, 1.0]] * 3
+    assert answers.on("test", 3) is None
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        (np.ones((4, 2), np.float32), r"answers on `validation` must be \[3, outputs\], .* but are \[4, 2\]"),
+        (np.ones(3, np.float32), r"must be \[3, outputs\], one row for each of its samples, but are \[3\]"),
+        (np.full((3, 1), np.nan, np.float32), "some of the teacher's answers on `validation` are NaN or infinite"),
+    ],
+)
+def test_answers_that_do_not_fit_their_split_are_refused(outputs: np.ndarray, message: str) -> None:
+    """Rows of another split would be another sample's answers."""
+    with pytest.raises(DataError, match=message):
+        Answers("x", {"validation": outputs}).on("validation", 3)

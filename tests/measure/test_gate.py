@@ -104,7 +104,7 @@ def test_undecided_says_why_and_what_to_do(machine: list[tuple[str, ...]], tmp_p
         ({"p50_slower": 0.05, "size_ratio": 1.0}, r"`p50_slower`, `size_ratio`: relative .* --baseline MODEL_OR_RUN"),
         ({"speedup": 2.0}, "`speedup`: relative to a baseline, and there is none"),
         ({"p50_ms": 1.0, "threads": 3}, r"`threads: 3` cannot be .* may use 2 cores; set `threads: 2`"),
-        ({"accuracy": 0.9}, r"`accuracy`: there is nothing to measure quality on; give labelled images as --data"),
+        ({"accuracy": 0.9}, r"`accuracy`: there is nothing to measure quality on; give labelled data as --data"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_measured_is_refused_before_anything_is(

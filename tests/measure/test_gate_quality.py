@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from compresslab.errors import ConfigError
+from compresslab.measure.evaluate import EvalSplit
 from compresslab.measure.gate_budget import GateBudget
 from compresslab.measure.gate_quality import measured_quality, quality_keys, recorded_quality
 from compresslab.measure.quality import mcnemar
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from compresslab.measure.artifact import Artifact
-    from compresslab.measure.evaluate import EvalSplit
     from compresslab.measure.measurement import Measurement
 
     MakeArtifact = Callable[..., Artifact]
@@ -61,6 +61,29 @@ def test_few_examples_do_not_decide(make_artifact: MakeArtifact, make_splits: Ma
     split, _ = make_splits(20, 1)
     (found,) = measured_quality(budget(accuracy=0.95), make_artifact("this", right), None, split, 1)
     assert (found.status, found.why) == ("inconclusive", "more examples are needed to tell")
+
+
+def test_scores_are_gated_by_how_they_follow_their_targets(make_artifact: MakeArtifact, right: np.ndarray) -> None:
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (400, 4, 4, 1), np.uint8)
+    baseline = make_artifact("baseline", right[:, :1])
+    this = make_artifact("this", right[:, :1] + 0.2 * right[:, 1:2])
+    targets = images[:, :, 0].sum(axis=(1, 2)).astype(np.float32)
+    split = EvalSplit("data", images, targets)
+    found = measured_quality(budget(pearson=0.9, pearson_drop=0.05, spearman_drop=0.001), this, baseline, split, 3)
+    assert checked(found) == [("spearman_drop", "fail"), ("pearson", "pass"), ("pearson_drop", "pass")]
+    assert found[2].why == "paired on 400 examples"
+    with pytest.raises(ConfigError, match="accuracy_drop: the model's answers are of another kind; limit one of `spea"):
+        measured_quality(budget(accuracy_drop=0.1), this, baseline, split, 1)
+
+
+def test_classes_are_not_gated_by_scores(
+    make_artifact: MakeArtifact, make_splits: MakeSplits, right: np.ndarray
+) -> None:
+    with pytest.raises(
+        ConfigError, match="r2: the model's answers are of another kind; limit one of `accuracy`, `f1_m"
+    ):
+        measured_quality(budget(r2=0.5), make_artifact("this", right), None, make_splits(20, 1)[0], 1)
 
 
 def test_mcnemar_counts_those_that_only_one_has_right() -> None:

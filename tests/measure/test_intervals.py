@@ -42,6 +42,26 @@ def test_many_cells_are_drawn_in_chunks_with_the_same_answer(monkeypatch: pytest
     assert over_examples(33.0, mean, counts, 1275) == whole
 
 
+def test_drawing_examples_is_drawing_counts_of_cells() -> None:
+    """Many cells take another path, for speed; with few the two can be compared: the same distribution."""
+    counts = np.array([5.0, 30.0, 65.0])
+    draws = [np.concatenate(list(draw(counts, 100))) for draw in (intervals._multinomial, intervals._examples)]
+    for counted in draws:
+        assert (counted.sum(axis=1) == 100.0).all()
+    for moment in (np.mean, np.std):
+        np.testing.assert_allclose(moment(draws[1], axis=0), moment(draws[0], axis=0), rtol=0.08)
+
+
+def test_as_many_cells_as_examples_are_drawn_in_chunks_with_the_same_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def largest(draws: np.ndarray) -> np.ndarray:
+        return (draws > 0) @ np.arange(50.0) / draws.sum(axis=1)
+
+    whole = over_examples(24.5, largest, np.ones(50), 50)
+    assert whole.low < whole.high
+    monkeypatch.setattr(intervals, "_CHUNK", 7 * 50)
+    assert over_examples(24.5, largest, np.ones(50), 50) == whole
+
+
 def test_quantiles_of_resamples_are_those_of_explicit_copies() -> None:
     """The histogram and its bisection against the definition: repeat each round as often as it was drawn."""
     rng = np.random.default_rng(0)

@@ -28,11 +28,19 @@ def test_the_names_are_those_of_results_json(make_measurement: Callable[..., Mea
     assert plain["versus_parent"]["verdict"] == "faster"
 
 
+def test_a_measurement_from_before_there_were_classes_is_read(make_measurement: Callable[..., Measurement]) -> None:
+    """The gate reads what a run recorded, which may be a year old."""
+    older = to_json(make_measurement())
+    del older["retention_by_class"], older["versus_control"]
+    assert from_json(older) == make_measurement(retention_by_class={}, versus_control=None)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
         ("peak_rss_mb", "61.7", "peak_rss_mb: Input should be a valid number"),
         ("latency", None, "latency: Input should be a valid array"),
+        ("versus_control", 0.01, "versus_control: Input should be an object"),
         ("versus_parent", {"verdict": "fastest"}, r"versus_parent\.verdict: Input should be 'faster'"),
     ],
 )

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from PIL import Image
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from compresslab.errors import DataError
-from compresslab.measure.preprocessing import ImagePreprocessing
+from compresslab.measure.preprocessing import FeaturePreprocessing, ImagePreprocessing, Preprocessing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -169,3 +169,63 @@ def test_a_decompression_bomb_is_not_decoded(limit: int, monkeypatch: pytest.Mon
 def test_settings_that_make_no_sense_are_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         ImagePreprocessing(**{**GREY.model_dump(), **change})
+
+
+PAIR = FeaturePreprocessing(width=2, mean=(1.0, 10.0), std=(2.0, 0.5))
+
+
+def test_features_are_centred_and_scaled_one_by_one() -> None:
+    features = np.array([[1.0, 10.0], [5.0, 9.0]], np.float32)
+    result = PAIR.normalize(features)
+    np.testing.assert_allclose(result, [[0.0, 0.0], [2.0, -2.0]])
+    assert result.dtype == np.float32
+    assert result.flags.c_contiguous
+
+
+def test_features_without_a_mean_stay_as_they_are_in_a_copy() -> None:
+    """A view of a memory map would be read-only, which torch warns of, and a writable one could be written through."""
+    features = np.array([[1.0, 10.0]], np.float32)
+    result = FeaturePreprocessing(width=2).normalize(features)
+    np.testing.assert_array_equal(result, features)
+    result[0, 0] = 7.0
+    assert features[0, 0] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (np.zeros((3, 2)), r"float32 \[n, 2\], but got float64 \[3, 2\]; use `features.astype\(numpy.float32\)`"),
+        (np.zeros(2, np.float32), r"but got float32 \[2\]; add the first axis: features\[numpy.newaxis\]"),
+        (np.zeros((3, 5), np.float32), r"but got float32 \[3, 5\]; give the features that the model was trained on"),
+        (np.array([[0, 0], [np.nan, 0]], np.float32), r"1 of 2 rows of features hold NaN or infinity \(the first: 1\)"),
+        (np.array([[0, -np.inf]], np.float32), r"1 of 1 rows of features hold NaN or infinity \(the first: 0\)"),
+    ],
+)
+def test_other_features_are_refused_with_the_remedy(features: np.ndarray, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        PAIR.normalize(features)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mean": (1.0,)}, "`mean` must have one value for each of 2 features, but has 1"),
+        ({"std": ()}, "`mean` and `std` must both be given, or neither"),
+        ({"std": (1.0, 0.0)}, "`std > 0` must hold for every feature"),
+        ({"width": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_features_that_make_no_sense_are_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        FeaturePreprocessing(**{**PAIR.model_dump(), **change})
+
+
+def test_the_kind_tells_what_a_manifest_holds() -> None:
+    adapter: TypeAdapter[ImagePreprocessing | FeaturePreprocessing] = TypeAdapter(Preprocessing)
+    for one in (GREY, PAIR):
+        assert adapter.validate_json(one.model_dump_json()) == one
+        assert adapter.validate_python(one) == one
+    without = {key: value for key, value in GREY.model_dump(mode="json").items() if key != "kind"}
+    assert adapter.validate_python(without) == GREY, "images were there before there were kinds"
+    with pytest.raises(ValidationError, match="does not match any of the expected tags: 'image', 'features'"):
+        adapter.validate_python({"kind": "sound"})

@@ -9,7 +9,7 @@ import torch_pruning as tp
 
 from compresslab.candidate import TorchModel
 from compresslab.errors import ModelError
-from compresslab.models import ModelSpec, Residual
+from compresslab.models import ModelSpec, Residual, Signature
 from compresslab.models.architecture import describe, digest, load, rebuild, save
 from compresslab.models.builder import PythonBuilder
 
@@ -42,7 +42,9 @@ def build(width=16):
 
 def residual(seed=0, **settings):
     torch.manual_seed(seed)
-    model = ModelSpec(residual=Residual(**({"widths": (16, 32), "blocks": 2} | settings))).build(10, 1)
+    model = ModelSpec(residual=Residual(**({"widths": (16, 32), "blocks": 2} | settings))).build(
+        Signature("images", 1, 10)
+    )
     model.module.train()
     model.module(torch.randn(8, 1, 28, 28))  # BatchNorm statistics of its own
     model.module.eval()
@@ -56,7 +58,7 @@ def own(tmp_path, monkeypatch):
     (tmp_path / "own_net.py").write_text(MODULE)
     torch.manual_seed(0)
     reference = f"{tmp_path}/own_net.py:build"
-    yield ModelSpec(python=reference, arguments={"width": 24}).build(10, 1), reference
+    yield ModelSpec(python=reference, arguments={"width": 24}).build(Signature("images", 1, 10)), reference
     sys.modules.pop("own_net", None)
 
 

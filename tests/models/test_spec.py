@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from compresslab.candidate import TorchModel
 from compresslab.errors import BadInput, ModelError
-from compresslab.models import ModelSpec, Residual
+from compresslab.models import ModelSpec, Residual, Signature
 from compresslab.models.architecture import save
 from compresslab.models.check import require_fit
 
@@ -51,14 +51,14 @@ def write_pt(path, content):
 )
 def test_state_dicts_of_every_usual_form(tmp_path, weights, wrap):
     path = write_pt(tmp_path / "best.pt", wrap(weights))
-    module = ModelSpec(residual=NET, weights=path).build(3, 1).module
+    module = ModelSpec(residual=NET, weights=path).build(Signature("images", 1, 3)).module
     assert all(torch.equal(tensor, weights[name]) for name, tensor in module.state_dict().items())
     assert not module.training
 
 
 def test_safetensors_weights(tmp_path, weights):
     safetensors.torch.save_file(weights, tmp_path / "best.safetensors")
-    module = ModelSpec(residual=NET, weights=str(tmp_path / "best.safetensors")).build(3, 1).module
+    module = ModelSpec(residual=NET, weights=str(tmp_path / "best.safetensors")).build(Signature("images", 1, 3)).module
     assert torch.equal(module.head.weight, weights["head.weight"])
 
 
@@ -67,7 +67,7 @@ def test_a_pickled_network_is_not_run(tmp_path):
     with pytest.raises(
         ModelError, match=r"whole\.pt: holds more than tensors.*torch\.save\(network\.state_dict\(\), path\)"
     ):
-        ModelSpec(residual=NET, weights=path).build(3, 1)
+        ModelSpec(residual=NET, weights=path).build(Signature("images", 1, 3))
 
 
 class Bomb:
@@ -85,7 +85,7 @@ def test_a_pickle_bomb_does_not_go_off(tmp_path):
         else:
             path.write_bytes(content)
         with pytest.raises(ModelError, match=r"bomb\.pt: (holds more than tensors|is damaged)"):
-            ModelSpec(residual=NET, weights=str(path)).build(3, 1)
+            ModelSpec(residual=NET, weights=str(path)).build(Signature("images", 1, 3))
     assert not pathlib.Path("/tmp/compresslab-must-not-exist").exists()
 
 
@@ -99,7 +99,7 @@ def test_a_pickle_bomb_does_not_go_off(tmp_path):
 )
 def test_other_contents_are_told(tmp_path, content, message):
     with pytest.raises(ModelError, match=message):
-        ModelSpec(residual=NET, weights=write_pt(tmp_path / "x.pt", content)).build(3, 1)
+        ModelSpec(residual=NET, weights=write_pt(tmp_path / "x.pt", content)).build(Signature("images", 1, 3))
 
 
 @pytest.mark.parametrize("name", ["best.pt", "best.safetensors"])
@@ -112,7 +112,7 @@ def test_a_truncated_file_is_named(tmp_path, weights, name, cut):
         safetensors.torch.save_file(weights, path)
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(ModelError, match=rf"{name}: is damaged"):
-        ModelSpec(residual=NET, weights=str(path)).build(3, 1)
+        ModelSpec(residual=NET, weights=str(path)).build(Signature("images", 1, 3))
 
 
 def test_weights_for_other_classes_are_told(tmp_path, weights):
@@ -120,50 +120,50 @@ def test_weights_for_other_classes_are_told(tmp_path, weights):
     with pytest.raises(
         ModelError, match=r"best\.pt does not fit the network: `head\.weight` has shape \[3, 16\] instead of \[10, 16\]"
     ):
-        ModelSpec(residual=NET, weights=path).build(10, 1)
+        ModelSpec(residual=NET, weights=path).build(Signature("images", 1, 10))
 
 
 def test_weights_that_are_not_finite_are_told(tmp_path, weights):
     weights["head.bias"][1] = float("nan")
     with pytest.raises(ModelError, match=r"`head\.bias` holds NaN or infinity"):
-        ModelSpec(residual=NET, weights=write_pt(tmp_path / "best.pt", weights)).build(3, 1)
+        ModelSpec(residual=NET, weights=write_pt(tmp_path / "best.pt", weights)).build(Signature("images", 1, 3))
 
 
 def test_missing_weights_are_told(tmp_path):
     with pytest.raises(ModelError, match=r"gone\.pt: there is no such file"):
-        ModelSpec(residual=NET, weights=str(tmp_path / "gone.pt")).build(3, 1)
+        ModelSpec(residual=NET, weights=str(tmp_path / "gone.pt")).build(Signature("images", 1, 3))
 
 
 def test_a_checkpoint_must_be_for_the_task(tmp_path):
-    model = ModelSpec(residual=NET).build(3, 1)
+    model = ModelSpec(residual=NET).build(Signature("images", 1, 3))
     save(model, tmp_path)
     spec = ModelSpec(checkpoint=str(tmp_path))
-    assert torch.equal(spec.build(3, 1).module(IMAGES), model.module(IMAGES))
+    assert torch.equal(spec.build(Signature("images", 1, 3)).module(IMAGES), model.module(IMAGES))
     with pytest.raises(ModelError, match="the network is for 3 classes, but the task has 10"):
-        spec.build(10, 1)
+        spec.build(Signature("images", 1, 10))
     with pytest.raises(ModelError, match="the network is for 1 channels, but the task has 3"):
-        spec.build(3, 3)
+        spec.build(Signature("images", 3, 3))
 
 
 def test_a_network_of_the_users_own(tmp_path, own):
     spec = ModelSpec(python=f"{own}:build", arguments={"outputs": 4})
-    model = spec.build(4, 1)
+    model = spec.build(Signature("images", 1, 4))
     assert model.module(IMAGES).shape == (2, 4)
     assert model.builder == {
         "kind": "python", "function": "spec_net:build", "arguments": {"outputs": 4}, "source": model.builder["source"],
     }  # fmt: skip
     save(model, tmp_path / "saved")
     with pytest.raises(ModelError, match="code that only a file names is not run"):
-        ModelSpec(checkpoint=str(tmp_path / "saved")).build(4, 1)
-    again = ModelSpec(checkpoint=str(tmp_path / "saved"), python=f"{own}:build").build(4, 1)
+        ModelSpec(checkpoint=str(tmp_path / "saved")).build(Signature("images", 1, 4))
+    again = ModelSpec(checkpoint=str(tmp_path / "saved"), python=f"{own}:build").build(Signature("images", 1, 4))
     assert torch.equal(again.module(IMAGES), model.module(IMAGES))
 
 
 def test_what_is_wrong_with_the_users_function_is_told(own):
     with pytest.raises(BadInput, match="cannot be called with `classes`"):
-        ModelSpec(python=f"{own}:build", arguments={"classes": 4}).build(4, 1)
+        ModelSpec(python=f"{own}:build", arguments={"classes": 4}).build(Signature("images", 1, 4))
     with pytest.raises(ModelError, match=r"must return a torch\.nn\.Module, but returned a str"):
-        ModelSpec(python=f"{own}:text").build(4, 1)
+        ModelSpec(python=f"{own}:text").build(Signature("images", 1, 4))
 
 
 def test_has_weights(tmp_path):
@@ -177,7 +177,7 @@ def test_has_weights(tmp_path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "exactly one of `residual`, `checkpoint`, `python` must be given, but got none"),
+        ({}, "exactly one of `residual`, `mlp`, `checkpoint`, `python` must be given, but got none"),
         ({"residual": NET, "checkpoint": "x"}, "but got `residual` and `checkpoint`"),
         ({"residual": NET, "checkpoint": "x", "python": "a:b"}, "but got `residual` and `checkpoint`"),
         ({"residual": NET, "python": "a:b"}, "but got `residual` and `python`"),
@@ -200,7 +200,7 @@ def test_settings_survive_a_round_trip(tmp_path):
 
 def test_a_network_is_tried_on_the_task(own):
     images = IMAGES.numpy()
-    fits = ModelSpec(python=f"{own}:build").build(3, 1)
+    fits = ModelSpec(python=f"{own}:build").build(Signature("images", 1, 3))
     require_fit(fits, images, 3)
     with pytest.raises(ModelError, match=r"Sequential returns shape \[2, 3\] for 2 inputs, but the task has 5 labels"):
         require_fit(fits, images, 5)
@@ -208,7 +208,7 @@ def test_a_network_is_tried_on_the_task(own):
         require_fit(fits, np.zeros((2, 1, 4, 4), np.float32), 3)
     with pytest.raises(ModelError, match="returns NaN or infinity on the task's own inputs"):
         require_fit(fits, np.full((2, 1, 12, 12), np.nan, np.float32), 3)
-    with pytest.raises(ModelError, match="returns a tuple; it must return logits"):
+    with pytest.raises(ModelError, match="returns a tuple; it must return one tensor"):
         require_fit(TorchModel(Pair(), {}), images, 3)
 
 

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from compresslab.errors import ModelError
+from compresslab.models import Mlp
 from compresslab.quantization import QuantizerSettings, calibrate, convert, prepare
 from compresslab.quantization.conversion import IntegerLayer, QuantizeDequantize
 from compresslab.quantization.insertion import quantizers
@@ -108,3 +109,71 @@ def test_before_calibration(build, images):
 def test_a_network_that_was_not_prepared(build):
     with pytest.raises(ModelError, match="VggLike has no quantizers to convert; call `prepare` first"):
         convert(build("vgg"))
+
+
+@pytest.fixture
+def rows():
+    return torch.randn(256, 6, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize("learn_scales", [False, True])
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_units_become_part_of_the_last_layer(activation, learn_scales, rows):
+    """Else its integer kernel would be followed by two operators in float."""
+    torch.manual_seed(0)
+    network = Mlp(widths=(16, 8), activation=activation).build(1, 6, center=-300.0, scale=25.0).eval()
+    prepared = calibrated(network, rows, learn_scales=learn_scales)
+    converted = convert(prepared)
+    assert [node.op for node in converted.graph.nodes][-2:] == ["call_module", "output"]
+    with torch.no_grad():
+        expected, found = prepared(rows), converted(rows)
+        floating = network(rows)
+    assert (found - expected).abs().max() < 0.02 * (expected.max() - expected.min())
+    assert (found - floating).std() < 0.1 * floating.std()
+    assert layers(converted)["head"].bias.dtype == torch.int32
+    assert prepared.get_parameter("head.layer.bias").abs().max() < 1.0, "the argument is unchanged"
+
+
+def test_the_answer_itself_is_not_quantized_for_being_in_other_units(rows):
+    """256 steps would be all the answers there are."""
+    network = Mlp(widths=(8,)).build(1, 6, center=7.0, scale=2.0)
+    prepared = calibrated(network, rows)
+    assert [name for name, _ in quantizers(prepared)] == ["features", "hidden_1"]
+    assert len(convert(prepared)(rows).unique()) > 200
+
+
+class Counted(nn.Module):
+    """Whole numbers become floats on the way: what looks like the same call is another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.head = nn.Linear(6, 6), nn.Linear(6, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head((torch.relu(self.layer(x)) > 0.5).float())
+
+
+def test_whole_numbers_still_become_floats(rows):
+    torch.manual_seed(0)
+    prepared = calibrated(Counted().eval(), rows)
+    with torch.no_grad():
+        assert (convert(prepared)(rows) - prepared(rows)).abs().max() < 0.02
+
+
+class Twice(nn.Module):
+    """A layer that is called twice, once with other units."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(torch.relu(self.layer(x))) * 3.0
+
+
+def test_a_layer_that_is_called_twice_keeps_its_weights(rows):
+    torch.manual_seed(0)
+    prepared = calibrated(Twice().eval(), rows)
+    with torch.no_grad():
+        expected, found = prepared(rows), convert(prepared)(rows)
+    assert (found - expected).abs().max() < 0.02 * expected.abs().max()

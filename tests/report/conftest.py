@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from compresslab.measure.artifact import Artifact, GraphInfo, Manifest, TensorInfo
 from compresslab.measure.budget import BudgetResult
-from compresslab.measure.measurement import Estimate, IntegerOperators, Latency, Measurement, Parity, Verdict, Versus
+from compresslab.measure.measurement import (
+    ClassRetention,
+    Estimate,
+    Flip,
+    Flips,
+    IntegerOperators,
+    Latency,
+    Measurement,
+    Parity,
+    Retained,
+    Verdict,
+    Versus,
+)
 from compresslab.measure.preprocessing import ImagePreprocessing
 from compresslab.report.html import html
 from compresslab.report.report import Point, Report
@@ -47,6 +60,15 @@ def artifact(size: int, params: int, macs: int) -> Artifact:
 def latency(p50: float, batch: int) -> Latency:
     shape = ("model", batch, 1, "example", "default", "CPUExecutionProvider")
     return Latency(*shape, p50, p50 * 1.08, None, p50 * 0.985, p50 * 1.015, 2000)
+
+
+def kept(lost: bool) -> Retained:
+    """Two classes against the teacher, of which the first may be lost."""
+    first = ClassRetention("shirt", 1000, 0.82, 0.78, estimate(-0.04, 0.02), 0.00042 if lost else 0.07,
+                           "lost" if lost else "unclear", 61, 21, 34)  # fmt: skip
+    second = ClassRetention("bag", 1000, 0.985, 0.986, estimate(0.001, 0.006), 1.0, "unclear", 4, 5, 1)
+    flips = Flips(265, 164, 88, (Flip("shirt", "T-shirt", 40, 31, 7), Flip("T-shirt", "shirt", 33, 12, 18)))
+    return Retained("test", 10000, 10, int(lost), 0, (first, second), flips)
 
 
 def point(
@@ -92,6 +114,7 @@ def point(
             agreement_with_teacher=None if parent is None else 0.941,
             agreement_with_parent=None if parent is None else 0.998,
             integer_operators=IntegerOperators(integer, integer),
+            retention_by_class={} if parent is None else {"fashion_mnist": kept(quality < 0.93)},
             versus_parent=None if parent is None else versus(*parent),
             versus_baseline=None if parent is None else versus(base_size, base_quality, base_p50),
         ),
@@ -132,6 +155,23 @@ def made_up_report(pipeline: str = "fashion-mnist") -> Report:
         machine=MACHINE,
         notes=("quantize: ptq missed the budget (accuracy_drop 0.0105 > 0.01), so qat was tried",),
     )
+
+
+def with_control() -> Report:
+    """The same, and a control of the distilled point, made right after it."""
+    made = made_up_report()
+    base, distilled, *others = made.points
+    control = point("9c0c", "baseline distill", 339_400, 77_754, 0.9269, 0.0940, parent=(2_828_000, 0.9367, 0.64))
+    control = replace(control, settings=distilled.settings, decisions={"control": True})
+    helped = replace(distilled.measurement, versus_control=Estimate(0.0042, -0.001, 0.009, 10000))
+    points = (base, replace(distilled, measurement=helped), control, *others)
+    return replace(made, points=points)
+
+
+@pytest.fixture
+def controlled() -> Results:
+    """The results of a run with a control."""
+    return results(with_control())
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 from compresslab.errors import BadInput
 from compresslab.report import svg, write_chart
 from compresslab.report.charts import pareto
+from compresslab.report.palette import CONTROL, PAPER
 from compresslab.report.pareto import bubbles_of, canvas_for, frontier_line, place_labels
 from compresslab.report.schema import Results
 from compresslab.report.waterfall import draw, panels
@@ -69,6 +70,16 @@ def test_reference_points_are_hollow(picture: ElementTree.Element) -> None:
     shown = circles(picture)
     assert shown["quantize (reference)"][3] == "#ffffff"
     assert "#ffffff" not in {fill for name, (*_, fill) in shown.items() if "reference" not in name}
+
+
+def test_controls_are_hollow_triangles(controlled: Results) -> None:
+    picture = pareto(controlled)
+    assert picture is not None
+    told = {path.findtext("title") or "": path for path in picture.iter("path")}
+    (mark,) = [path for title, path in told.items() if title.startswith("distill (control): 0.0940 ms")]
+    assert (mark.attrib["fill"], mark.attrib["stroke"]) == (PAPER, CONTROL)
+    assert "A" not in mark.attrib["d"], "an arc would make it a circle"
+    assert {"control", "reference"} <= set(texts(picture))
 
 
 def test_every_point_has_a_label_and_a_tooltip(picture: ElementTree.Element) -> None:

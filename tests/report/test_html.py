@@ -13,8 +13,16 @@ from compresslab.report.headline import headline
 from compresslab.report.html import html, write_html
 from compresslab.report.report import Report
 from compresslab.report.results import results
+from compresslab.report.retention import MARKS, by_class, distillation, retention_table
 from compresslab.report.schema import Results
-from compresslab.report.table import checks_table, latency_table, machine_table, points_table, stages_table
+from compresslab.report.table import (
+    AGREEMENT,
+    checks_table,
+    latency_table,
+    machine_table,
+    points_table,
+    stages_table,
+)
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 
@@ -73,8 +81,12 @@ def test_tables_have_the_cells_of_the_results(found: Results, page: str) -> None
     parsed = Page(page)
     tables = [
         points_table(found), stages_table(found), latency_table(found), checks_table(found),
-        machine_table(found["machine"]),
+        machine_table(found["machine"]), *(table for one in by_class(found) for table in (one.classes, one.flips)),
     ]  # fmt: skip
+    kept = retention_table(found)
+    assert kept is not None
+    tables.append(kept)
+    assert len(tables) == 5 + 2 * 5 + 1
     assert set(parsed.tables) == {table.caption for table in tables}
     for table in tables:
         head, *rows = parsed.tables[table.caption]
@@ -117,9 +129,11 @@ def test_the_page_stands_alone_and_runs_nothing(page: str) -> None:
 
 def test_hostile_names_become_text(report: Report, page: str) -> None:
     attack = '</title></style><script>alert(1)</script><img src=x onerror="alert(2)">&lt;b&gt;'
-    hostile = results(replace(report, pipeline=attack, notes=(attack,), machine={attack: attack}))
+    notes = (attack, f"quantize: {attack}")
+    hostile = results(replace(report, pipeline=attack, notes=notes, machine={attack: attack}))
     hostile["points"][1]["stage"] = attack
     hostile["points"][1]["settings"] = {attack: attack}
+    hostile["points"][1]["retention_by_class"]["fashion_mnist"]["classes"][0]["label"] = attack
     parsed = Page(html(hostile))
     assert {tag for tag, _ in parsed.elements} == {tag for tag, _ in Page(page).elements}
     assert "".join(parsed.text("h1")) == attack
@@ -159,7 +173,45 @@ def test_without_the_chart_library_the_tables_are_there(found: Results, monkeypa
     page = Page(html(found))
     assert "svg" not in {tag for tag, _ in page.elements}
     assert "The pictures need the extra `report`: pip install 'compresslab[report]'" in page.text("p")
-    assert len(page.tables) == 5
+    assert len(page.tables) == 16
+
+
+def test_classes_are_folded_but_for_the_selected_model(page: str) -> None:
+    parsed = Page(page)
+    opened = [attributes for tag, attributes in parsed.elements if tag == "details" and "open" in attributes]
+    assert len(opened) == 1
+    titles = [text for text in parsed.text("summary") if "classes lost" in text]
+    assert titles[3] == ("quantize mode=qat on fashion_mnist: 1 of 10 classes lost, 517 of 10,000 answers changed")
+    assert MARKS in parsed.text("p")
+
+
+def test_that_agreement_is_never_gated_is_told(page: str) -> None:
+    parsed = Page(page)
+    heads = [attributes for tag, attributes in parsed.elements if tag == "th" and "title" in attributes]
+    assert [attributes["title"] for attributes in heads] == [AGREEMENT]
+    assert AGREEMENT.endswith("shown, but no budget can gate it")
+    assert any(text.startswith("Agreement is how alike the answers") for text in parsed.text("p"))
+
+
+def test_checks_of_stages_have_a_heading_of_their_own(found: Results) -> None:
+    found["notes"] = ["distill: temperature 4 was not tuned", "a and b are tied", "distill: no control was run"]
+    page = Page(html(found))
+    headings = [(tag, text) for tag, text in page.texts if tag in ("h2", "h3")]
+    assert headings[headings.index(("h2", "Checks")) + 1 :][:2] == [("h3", "distill"), ("h2", "Notes")]
+    items = page.text("li")
+    first = items.index("temperature 4 was not tuned")
+    assert items[first + 1] == "no control was run"
+    assert "a and b are tied" in items[first + 2 :]
+    found["notes"] = []
+    assert "Checks" not in Page(html(found)).text("h2")
+
+
+def test_a_control_looks_like_one_and_says_what_the_teacher_was_worth(controlled: Results) -> None:
+    page = Page(html(controlled))
+    assert len([tag for tag, attributes in page.elements if tag == "tr" and attributes.get("class") == "control"]) >= 4
+    assert "control: trained at the same cost without the teacher" in page.text("span")
+    assert distillation(controlled)[0] in page.text("li")
+    assert "△ control: trained" in "".join(page.text("p"))
 
 
 def test_a_run_without_a_selected_model_has_a_page(found: Results) -> None:

@@ -49,6 +49,16 @@ def test_without_a_selected_model_the_path_leads_to_the_last_that_is_no_referenc
     assert [point["id"] for point in main_path(results(short))] == ["a000", "b111"]
 
 
+def test_a_control_is_named_and_nothing_comes_from_it(controlled: Results) -> None:
+    """It has the lineage of the distilled point, and was made after it."""
+    assert names(controlled)["9c0c"] == "distill (control)"
+    assert names(controlled)["b111"] == "distill"
+    assert [point["id"] for point in path_to(controlled, point_by_id(controlled, "c222"))] == ["a000", "b111", "c222"]
+    assert [point["id"] for point in ordered(controlled)][:4] == ["a000", "b111", "9c0c", "c222"]
+    controlled["points"], controlled["selected"] = controlled["points"][:3], None
+    assert [point["id"] for point in main_path(controlled)] == ["a000", "b111"]
+
+
 def test_the_baseline_is_found_wherever_it_is(report: Report) -> None:
     turned = replace(report, points=tuple(reversed(report.points)))
     assert baseline(results(turned))["id"] == "a000"

@@ -8,6 +8,7 @@ import pytest
 from compresslab.report.headline import headline
 from compresslab.report.markdown import markdown, write_markdown
 from compresslab.report.markdown_syntax import code, escape
+from compresslab.report.retention import NO_CLASS_LOST
 from compresslab.report.schema import Results
 from compresslab.report.table import points_table
 
@@ -22,11 +23,42 @@ def test_the_table_has_the_cells_of_the_results(found: Results) -> None:
 def test_every_section_is_there(found: Results) -> None:
     text = markdown(found)
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == [
-        "Models", "Stages", "Budget", "Notes", "Latency", "Checks", "Settings and decisions", "Machine", "Reproduce",
+        "Models", "Stages", "Against the teacher", "Budget", "Checks", "Notes", "Latency", "Exported files",
+        "Settings and decisions", "Machine", "Reproduce",
     ]  # fmt: skip
     assert f"**{headline(found)}**" in text
     assert '`{"settings": {"mode": "auto", "recover": {"epochs": 2}}, "decisions": {"mode": "qat"}}`' in text
-    assert "- quantize: ptq missed the budget" in text
+    assert "## Checks\n\n### quantize\n\n- ptq missed the budget" in text
+    assert "; shown, but no budget can gate it." in text
+
+
+def test_only_lost_classes_and_totals_are_told(found: Results) -> None:
+    text = markdown(found)
+    part = text[text.index("## Against the teacher") : text.index("## Budget")]
+    assert "| prune | fashion_mnist/accuracy | 99.31 [98.91, 99.71] | 0 of 10 | 0 | 265 | 164 | 88 |" in part
+    assert [line for line in part.splitlines() if "| shirt |" in line] == [
+        "| quantize mode=ptq | fashion_mnist | shirt | 1,000 | 82.00 | 78.00 | -4.00 [-6.00, -2.00] |",
+        "| quantize mode=qat | fashion_mnist | shirt | 1,000 | 82.00 | 78.00 | -4.00 [-6.00, -2.00] |",
+    ]
+    assert "| bag |" not in part
+    for point in found["points"]:
+        for kept in point["retention_by_class"].values():
+            kept["classes"][0]["change"] = "unclear"
+    assert NO_CLASS_LOST in markdown(found)
+
+
+def test_what_the_teacher_was_worth_is_told(controlled: Results) -> None:
+    assert (
+        "- distill: distillation: +0.42 points [-0.10, +0.90] against its control (test accuracy): "
+        "no difference for certain\n"
+    ) in markdown(controlled)
+    assert "△ control: trained at the same cost" in markdown(controlled)
+
+
+def test_without_a_teacher_there_is_no_section_of_it(found: Results) -> None:
+    for point in found["points"]:
+        point["retention"], point["retention_by_class"] = {}, {}
+    assert "## Against the teacher" not in markdown(found)
 
 
 def test_violations_are_listed(found: Results) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -13,14 +13,33 @@ import pytest
 from compresslab.errors import BadInput, StoreError
 from compresslab.measure.measurement import Estimate
 from compresslab.report import load_results, write_report
+from compresslab.report.html import html
+from compresslab.report.markdown import markdown
 from compresslab.report.report import Report
 from compresslab.report.results import results, write_results
 from compresslab.report.schema import Results
 
 CONTRACT = json.loads(Path(__file__).with_name("results_v1.json").read_text(encoding="utf-8"))
-ADDED = {"": {"notes"}, "points[]": {"settings", "decisions", "reference", "budget"}}
+ADDED = {
+    "": {"notes"},
+    "points[]": {"settings", "decisions", "reference", "budget", "versus_control", "retention_by_class"},
+}
 """Keys that are ours beyond the contract, by where they are."""
-USER_KEYS = ("graphs", "sha256", "validation", "test", "retention", "machine")
+INTERVAL = ["value", "low", "high"]
+BY_CLASS = "points[].retention_by_class.*"
+OURS = {
+    "points[].versus_control": INTERVAL,
+    BY_CLASS: ["split", "n", "measured", "lost", "gained", "classes", "flips"],
+    f"{BY_CLASS}.classes[]": [
+        "label", "n", "teacher", "student", "delta", "p_value", "change", "right_to_wrong", "wrong_to_right",
+        "wrong_to_other_wrong",
+    ],
+    f"{BY_CLASS}.classes[].delta": INTERVAL,
+    f"{BY_CLASS}.flips": ["right_to_wrong", "wrong_to_right", "wrong_to_other_wrong", "frequent"],
+    f"{BY_CLASS}.flips.frequent[]": ["teacher", "student", "count", "right_to_wrong", "wrong_to_right"],
+}  # fmt: skip
+"""The mappings that are ours alone, and their keys in order."""
+USER_KEYS = ("graphs", "sha256", "validation", "test", "retention", "retention_by_class", "machine")
 """Mappings whose keys are names from outside: of graphs, metrics, or what the machine has to tell."""
 
 
@@ -39,14 +58,14 @@ def key_paths(value: object, where: str = "") -> dict[str, list[str]]:
     return found
 
 
-def test_keys_are_those_of_the_contract_in_its_order(found: Results) -> None:
-    ours, contract = key_paths(dict(found)), key_paths(CONTRACT)
+def test_keys_are_those_of_the_contract_in_its_order(controlled: Results) -> None:
+    ours, contract = key_paths(dict(controlled)), key_paths(CONTRACT)
     for where, keys in contract.items():
         added = ADDED.get(where, set())
         assert [key for key in ours[where] if key not in added] == keys, where
         assert set(ours[where]) - set(keys) == added, where
-    unknown = {where for where in set(ours) - set(contract) if "settings" not in where and "decisions" not in where}
-    assert not unknown
+    beyond = {where for where in set(ours) - set(contract) if "settings" not in where and "decisions" not in where}
+    assert {where: ours[where] for where in beyond} == OURS
 
 
 def test_every_point_has_every_key(found: Results) -> None:
@@ -69,6 +88,31 @@ def test_values_come_from_the_measurement(report: Report, found: Results) -> Non
     assert point["versus_parent"]["quality_delta"]["low"] == versus.quality_delta.low
     assert point["quality"]["test"]["fashion_mnist/accuracy"]["n"] == 10000
     assert point["artifact"]["bytes"] == report.points[1].artifact.bytes
+
+
+def test_what_was_kept_of_the_teacher_is_written_exactly(report: Report, found: Results) -> None:
+    assert found["points"][0]["retention_by_class"] == {}
+    (told,) = found["points"][3]["retention_by_class"].values()
+    (measured,) = report.points[3].measurement.retention_by_class.values()
+    plain = asdict(measured)
+    for one in plain["classes"]:
+        del one["delta"]["n"]  # it stands beside
+    assert json.loads(json.dumps(told)) == json.loads(json.dumps(plain))
+
+
+def test_a_control_is_null_where_there_is_none(controlled: Results) -> None:
+    shown = {point["id"]: point["versus_control"] for point in controlled["points"]}
+    assert shown.pop("b111") == {"value": 0.0042, "low": -0.001, "high": 0.009}
+    assert set(shown.values()) == {None}
+
+
+def test_a_run_from_before_there_were_classes_is_read(found: Results, tmp_path: Path) -> None:
+    for point in found["points"]:
+        del point["versus_control"], point["retention_by_class"]
+    (tmp_path / "results.json").write_text(json.dumps(found), encoding="utf-8")
+    older = load_results(tmp_path)
+    assert "classes lost" not in markdown(older)
+    assert "fashion_mnist/accuracy" in html(older)
 
 
 def test_graph_paths_are_relative_to_the_run_directory(found: Results) -> None:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from compresslab.report.schema import Results
-from compresslab.report.table import checks_table, latency_table, machine_table, points_table, stages_table
+from compresslab.report.schema import Interval, Results
+from compresslab.report.table import checks_table, latency_table, legend, machine_table, points_table, stages_table
 
 
 def cell(results: Results, stage: str, heading: str) -> str:
@@ -40,6 +42,33 @@ def test_marks(found: Results) -> None:
     assert [row.id for row in rows.values() if row.selected] == ["e444"]
     assert [row.id for row in rows.values() if row.frontier] == ["a000", "b111", "c222", "e444"]
     assert (rows["f555"].cells[0], rows["f555"].reference) == ("○", True)
+
+
+def test_a_control_has_a_mark_that_is_explained_where_there_is_one(found: Results, controlled: Results) -> None:
+    rows = {row.id: row for row in points_table(controlled).rows}
+    assert (rows["9c0c"].cells[:2], rows["9c0c"].control) == (("△", "distill (control)"), True)
+    assert not any(row.control for row in rows.values() if row.id != "9c0c")
+    assert [row.id for row in points_table(controlled).essential().rows if row.control] == ["9c0c"]
+    assert list(legend(controlled)) == ["★", "◆", "○", "△"]
+    assert list(legend(found)) == ["★", "◆", "○"]
+    # Only what the stage itself has decided counts: not a setting of the same name.
+    controlled["points"][2]["decisions"], controlled["points"][2]["settings"] = {}, {"control": True}
+    assert not any(row.control for row in points_table(controlled).rows)
+
+
+def test_retention_on_every_benchmark_is_told(found: Results) -> None:
+    retention: dict[str, Interval] = {"other/f1_macro": {"value": 0.5, "low": 0.4, "high": 0.6}}
+    found["points"][4]["retention"] = {**found["points"][4]["retention"], **retention}
+    table = checks_table(found)
+    assert [column.heading for column in table.columns][4:6] == [
+        "retention %, fashion_mnist/accuracy", "retention %, other/f1_macro",
+    ]  # fmt: skip
+    assert [row.cells[4:6] for row in table.rows[3:5]] == [
+        ("98.88 [98.48, 99.28]", "-"), ("99.19 [98.79, 99.59]", "50.00 [40.00, 60.00]"),
+    ]  # fmt: skip
+    for point in found["points"]:
+        point["retention"] = {}
+    assert {row.cells[4] for row in checks_table(found).rows} == {"-"}
 
 
 def test_the_essential_columns_keep_their_cells(found: Results) -> None:
@@ -95,3 +124,11 @@ def test_a_run_without_latencies_still_has_its_table(found: Results) -> None:
         point["latency_ms"] = []
     assert cell(found, "distill", "p50 ms") == "-"
     assert latency_table(found).rows == ()
+
+
+def test_what_agreement_is_depends_on_the_answers(found: Results) -> None:
+    assert points_table(found).caption.endswith("Agreement is the share of equal answers.")
+    scores = json.loads(json.dumps(found).replace("fashion_mnist/accuracy", "lines/spearman"))
+    for table in (points_table(scores), checks_table(scores)):
+        assert table.caption.endswith("Agreement is the correlation of two models' answers.")
+    assert [column.heading for column in points_table(scores).columns].count("test spearman %") == 1

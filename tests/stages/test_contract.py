@@ -1,8 +1,9 @@
 """Every stage keeps the contract that is shipped for the stages of others."""
 
 from compresslab.distillation import Recipe
+from compresslab.distillation.terms import Hint, Kd, LossTerm, Rkd
 from compresslab.models import ModelSpec, Residual
-from compresslab.stages import STAGES, Distill, Prune, Quantize, Train
+from compresslab.stages import STAGES, Distill, Mutual, Prune, Quantize, Train
 from compresslab.testing import StageContract
 
 SHORT = Recipe(epochs=1, batch=64, learning_rate=0.05, precision="fp32")
@@ -18,6 +19,25 @@ class TestDistillIncoming(StageContract):
 
 class TestDistillStudent(StageContract):
     stage = Distill(epochs=1, batch=64, student=ModelSpec(residual=Residual(widths=(8, 8))))
+
+
+class TestDistillWithFeatures(StageContract):
+    stage = Distill(
+        epochs=1, batch=64, views=1, mixup=0.5,
+        losses=(
+            LossTerm(kd=Kd(weight=1.0)),
+            LossTerm(hint=Hint(student="stages.1", teacher="stages.1")),
+            LossTerm(rkd=Rkd(student="stages.1", teacher="stages.1", weight=0.1)),
+        ),
+    )  # fmt: skip
+
+
+class TestDistillWithControl(StageContract):
+    stage = Distill(epochs=1, batch=64, views=1, control=True)
+
+
+class TestMutual(StageContract):
+    stage = Mutual(epochs=1, batch=64, peers=(ModelSpec(residual=Residual(widths=(8,))),) * 2)
 
 
 class TestPruneMagnitude(StageContract):
@@ -45,5 +65,5 @@ class TestQuantizeOnnxRuntime(StageContract):
 
 
 def test_every_stage_is_here():
-    assert set(STAGES.values()) == {Train, Distill, Prune, Quantize}
+    assert set(STAGES.values()) == {Train, Distill, Mutual, Prune, Quantize}
     assert {name: stage.kind for name, stage in STAGES.items()} == {name: name for name in STAGES}

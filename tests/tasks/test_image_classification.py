@@ -62,6 +62,20 @@ def test_a_source_keeps_its_own_splits(load):
     assert (task.splits["test"].inputs == IMAGES[:30]).all()
 
 
+def test_splits_know_their_rows_in_the_source(load):
+    """Answers given as arrays are in the source's order: a wrong row is another image's answer."""
+    parts = {"test_images": IMAGES[:30], "test_labels": LABELS[:30]}
+    task = load(IMAGES[20:], LABELS[20:], **parts)
+    assert {name: split.part for name, split in task.splits.items()} == {
+        "train": "train", "calibration": "train", "validation": "train", "test": "test",
+    }  # fmt: skip
+    for split in task.splits.values():
+        images, labels = (IMAGES[:30], LABELS[:30]) if split.part == "test" else (IMAGES[20:], LABELS[20:])
+        assert (split.inputs == images[split.rows]).all()
+        assert (split.targets == labels[split.rows]).all()
+    assert min(task.splits["train"].rows) >= 10, "what is also held out was left out"
+
+
 def test_amounts_are_numbers_or_shares(load):
     task = load(settings={"validation": 50, "calibration": 0.1, "test": 0.5})
     assert sizes(task) == {"train": 110, "calibration": 40, "validation": 50, "test": 200}
@@ -172,7 +186,8 @@ def test_the_loss_is_cross_entropy_in_float32(load):
 
 def test_transfer_images_are_unlabelled_and_new(load, tmp_path):
     fresh = RANDOM.integers(0, 256, (10, 6, 5, 3), dtype=np.uint8)
-    np.savez(tmp_path / "more.npz", images=np.concatenate([fresh, fresh[:2], IMAGES[:50]]))
+    trained_on = load().splits["train"].inputs[:50]
+    np.savez(tmp_path / "more.npz", images=np.concatenate([fresh, fresh[:2], trained_on]))
     task = load(settings={"transfer": str(tmp_path / "more.npz")})
     assert (task.splits["transfer"].inputs == fresh).all()
     assert task.splits["transfer"].targets is None
@@ -182,9 +197,79 @@ def test_transfer_images_are_unlabelled_and_new(load, tmp_path):
     np.savez(tmp_path / "more.npz", pictures=fresh)
     with pytest.raises(DataError, match=r"more\.npz: has no `images`; found `pictures`"):
         load(settings={"transfer": str(tmp_path / "more.npz")})
-    np.savez(tmp_path / "more.npz", images=IMAGES)
+    np.savez(tmp_path / "more.npz", images=trained_on)
     with pytest.raises(DataError, match="`transfer`: every image is in another split already"):
         load(settings={"transfer": str(tmp_path / "more.npz")})
+
+
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_transfer_images_that_results_are_reported_on_are_refused(load, tmp_path, split):
+    """Leaving them out in silence would hide that the user's data are not what they think."""
+    held_out = load().splits[split].inputs[:3]
+    fresh = RANDOM.integers(0, 256, (10, 6, 5, 3), dtype=np.uint8)
+    np.savez(tmp_path / "more.npz", images=np.concatenate([fresh, held_out]))
+    message = rf"`transfer`: 3 of 13 images are also in the {split} split \(the first, counted from 0: 10, 11, 12\)"
+    with pytest.raises(DataError, match=rf"{message}.* take these out of `transfer`"):
+        load(settings={"transfer": str(tmp_path / "more.npz")})
+
+
+def test_transfer_may_be_a_list_of_sources_of_every_kind(load, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    fresh = RANDOM.integers(0, 256, (14, 6, 5, 3), dtype=np.uint8)
+    np.savez(tmp_path / "arrays.npz", images=fresh[:4])
+    (tmp_path / "folder" / "inside").mkdir(parents=True)
+    for index in range(4, 7):
+        Image.fromarray(fresh[index]).save(tmp_path / "folder" / "inside" / f"{index}.png")
+    pictures = [[Image.fromarray(image) for image in part] for part in (fresh[7:9], fresh[9:12])]
+    tables = [datasets.Dataset.from_dict({"picture": part, "title": ["x"] * len(part)}).cast_column(
+        "picture", datasets.Image()) for part in pictures]  # fmt: skip
+    datasets.DatasetDict({"unsupervised": tables[0], "more": tables[1]}).save_to_disk(str(tmp_path / "saved"))
+    datasets.Dataset.from_dict({"image": [Image.fromarray(image) for image in fresh[12:]]}).cast_column(
+        "image", datasets.Image()
+    ).save_to_disk(str(tmp_path / "alone"))
+    names = ["arrays.npz", "folder", "saved", "alone"]
+    task = load(settings={"transfer": [str(tmp_path / name) for name in names]})
+    assert (task.splits["transfer"].inputs == fresh).all(), "in the order of the list"
+    other = load(settings={"transfer": [str(tmp_path / name) for name in reversed(names)]})
+    assert other.splits["transfer"].part_size == task.splits["transfer"].part_size == 14
+    assert other.digest != task.digest
+    assert task.notes == ()
+
+
+def test_copies_across_the_sources_of_transfer_are_left_out(load, tmp_path):
+    fresh = RANDOM.integers(0, 256, (10, 6, 5, 3), dtype=np.uint8)
+    for name, part in (("one", fresh[:6]), ("two", fresh[4:])):
+        np.savez(tmp_path / f"{name}.npz", images=part)
+    task = load(settings={"transfer": [str(tmp_path / "one.npz"), str(tmp_path / "two.npz")]})
+    assert (task.splits["transfer"].inputs == fresh).all()
+    assert task.notes == ("2 transfer images are copies of others, and were left out",)
+
+
+def test_many_transfer_images_stay_on_disk(load, tmp_path, monkeypatch):
+    fresh = RANDOM.integers(0, 256, (600, 6, 5, 3), dtype=np.uint8)
+    for name, part in (("one", fresh[:550]), ("two", fresh[550:])):
+        np.savez(tmp_path / f"{name}.npz", images=part)
+    settings = {"transfer": [str(tmp_path / "one.npz"), str(tmp_path / "two.npz")]}
+    in_memory = load(settings=settings)
+    monkeypatch.setattr(decoding, "_IN_MEMORY", 10)
+    for _ in range(2):  # written, and found again
+        on_disk = load(settings=settings)
+        assert isinstance(on_disk.splits["transfer"].inputs, np.memmap)
+        assert on_disk.digest == in_memory.digest
+    swapped = load(settings={"transfer": settings["transfer"][::-1]})
+    assert (swapped.splits["transfer"].inputs == np.concatenate([fresh[550:], fresh[:550]])).all()
+
+
+def test_the_source_of_transfer_that_does_not_fit_is_named(load, tmp_path):
+    np.savez(tmp_path / "one.npz", images=IMAGES[:3] ^ 1)
+    np.savez(tmp_path / "two.npz", images=IMAGES[:3, :5])
+    with pytest.raises(
+        DataError, match=r"two\.npz: images are \[5, 5, 3\] .* but those of train are \[6, 5, 3\]; give"
+    ):
+        load(settings={"transfer": [str(tmp_path / "one.npz"), str(tmp_path / "two.npz")]})
+    with pytest.raises(DataError, match="nowhere: there is no such folder"):
+        load(settings={"transfer": [str(tmp_path / "one.npz"), str(tmp_path / "nowhere")]})
 
 
 def test_transfer_may_be_a_folder(load, tmp_path):
@@ -234,6 +319,8 @@ def test_a_large_folder_stays_on_disk(tmp_path, monkeypatch):
         ({}, "exactly one of `fashion_mnist`, `folder`, `npz`, `datasets`, `python` must be given, but got none"),
         ({"npz": "a.npz", "folder": "b"}, "but got `folder` and `npz`"),
         ({"npz": "a.npz", "name": "a/b"}, "should match pattern"),
+        ({"npz": "a.npz", "transfer": []}, "at least 1 item"),
+        ({"npz": "a.npz", "transfer": 7}, "valid string"),
     ],
 )
 def test_exactly_one_source(given, message):
@@ -242,11 +329,14 @@ def test_exactly_one_source(given, message):
 
 
 def test_paths_are_beside_the_pipeline(tmp_path):
-    plain = {"image_classification": {"npz": "own.npz", "augment": {"shift": 2}}}
+    plain = {"image_classification": {"npz": "own.npz", "augment": {"shift": 2}, "transfer": ["a", "b.npz"]}}
     spec = TaskSpec.model_validate(plain, context={"base": str(tmp_path)})
     assert spec.image_classification.npz == str(tmp_path / "own.npz")
+    assert spec.image_classification.transfer == (str(tmp_path / "a"), str(tmp_path / "b.npz"))
     assert TaskSpec.model_validate(spec.model_dump(mode="json")) == spec
-    with pytest.raises(ValidationError, match="`image_classification` must be given, but got none"):
+    with pytest.raises(
+        ValidationError, match="one of `image_classification`, `regression` must be given, but got none"
+    ):
         TaskSpec()
 
 

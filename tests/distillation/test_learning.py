@@ -14,12 +14,13 @@ from torch.nn import functional
 
 from compresslab.data.augmentation import Augmentation
 from compresslab.distillation import Recipe, learn
+from compresslab.distillation.learner import Learner
 from compresslab.losses import kd
 from compresslab.models import architecture
 from compresslab.stage import Context
 from compresslab.store import Store
 from compresslab.tasks import ImageClassification, Task, TaskSpec
-from compresslab.teacher import Teacher
+from compresslab.teacher import OUTPUT, NetworkTeacher, Teacher
 from compresslab.testing import context, tiny_candidate
 from compresslab.training import Batch, Epoch
 
@@ -61,7 +62,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Aske
             caught.append(Asked(lambda epoch: list(batches(epoch)), loss, steps, {"settings": settings, **options}))
             return ()
 
-        monkeypatch.setattr("compresslab.distillation.fit", fit)
+        monkeypatch.setattr("compresslab.distillation.learning.fit", fit)
         learn(network(0), recipe, with_teacher(tmp_path, task, teacher, seed), "distill")
         return caught[0]
 
@@ -72,6 +73,11 @@ def network(seed: int) -> torch.nn.Module:
     return tiny_candidate((8,), seed).network.module
 
 
+def alone(student: torch.nn.Module) -> Learner:
+    """The student as fit() gets it, where no loss reads its features."""
+    return Learner(student, (), Batch(torch.zeros(0), None), 0)
+
+
 def with_teacher(folder: Path, task: Task, teacher: Teacher | None, seed: int = SEED) -> Context:
     plain = context(folder, task, seed=seed)
     return Context(**{**plain.__dict__, "teacher": teacher})
@@ -79,7 +85,7 @@ def with_teacher(folder: Path, task: Task, teacher: Teacher | None, seed: int = 
 
 def make_teacher(folder: Path, task: Task) -> Teacher:
     model = tiny_candidate((8, 8), seed=9).network
-    return Teacher(model.module, architecture.digest(model), task, Store(folder / "store"), precision="fp32")
+    return NetworkTeacher(model.module, architecture.digest(model), task, Store(folder / "store"), precision="fp32")
 
 
 def recipe(**settings) -> Recipe:
@@ -91,7 +97,7 @@ def by_pixels(batches: list[Batch]) -> dict[bytes, bytes]:
     return {
         pixels.numpy().tobytes(): answer.numpy().tobytes()
         for batch in batches
-        for pixels, answer in zip(batch.inputs, batch.teacher, strict=True)
+        for pixels, answer in zip(batch.inputs, batch.teacher[OUTPUT], strict=True)
     }
 
 
@@ -100,7 +106,7 @@ def test_the_teacher_answers_for_the_very_pixels_that_the_student_sees(asked, au
     for batch in asked(recipe(views=2), augmented, teacher).batches(1):
         with torch.no_grad():
             live = teacher.module.eval()(batch.inputs)
-        np.testing.assert_allclose(batch.teacher, live, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(batch.teacher[OUTPUT], live, rtol=1e-4, atol=1e-5)
 
 
 def test_views_cycle(asked, augmented, tmp_path) -> None:
@@ -145,11 +151,11 @@ def test_the_loss_is_the_weighted_sum(asked, augmented, tmp_path, kd_weight, tas
     batch = made.batches(0)[0]
     student = network(4).eval()
     logits = student(batch.inputs)
-    p, q = (functional.softmax(one / 3.0, dim=1) for one in (batch.teacher, logits))
+    p, q = (functional.softmax(one / 3.0, dim=1) for one in (batch.teacher[OUTPUT], logits))
     divergence = (p * (p.log() - q.log())).sum(1).mean() * 9
     entropy = -functional.log_softmax(logits, 1)[torch.arange(len(logits)), batch.targets].mean()
     expected = kd_weight * divergence + task_weight * entropy
-    assert made.loss(student, batch).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert made.loss(alone(student), batch).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("settings", [{"kd_weight": 0.0}, {"kd_weight": 0.0, "task_weight": 0.0}])
@@ -157,20 +163,20 @@ def test_a_control_asks_the_teacher_nothing(asked, augmented, tmp_path, settings
     """And trains on the whole task loss, not on a tenth of it."""
 
     class Silence:
-        def view(self, *_: object) -> None:
+        def answers(self, *_: object, **__: object) -> None:
             raise AssertionError("a control must not ask the teacher")
 
     made = asked(recipe(**settings), augmented, Silence())
     batch = made.batches(0)[0]
-    assert batch.teacher is None
+    assert not batch.teacher
     student = network(4).eval()
-    assert made.loss(student, batch).item() == pytest.approx(
+    assert made.loss(alone(student), batch).item() == pytest.approx(
         functional.cross_entropy(student(batch.inputs), batch.targets).item()
     )
 
 
 def test_no_teacher_is_a_control(asked, augmented) -> None:
-    assert all(batch.teacher is None for batch in asked(recipe(), augmented).batches(0))
+    assert all(not batch.teacher for batch in asked(recipe(), augmented).batches(0))
 
 
 def test_labels_belong_to_their_pixels(asked, make_task) -> None:
@@ -195,7 +201,7 @@ def test_an_epoch_is_every_whole_batch(asked, augmented) -> None:
 def test_a_student_comes_to_agree_with_its_teacher(augmented, tmp_path, trained_checkpoint) -> None:
     """End to end: soft targets alone, without one label."""
     model = architecture.load(trained_checkpoint)
-    teacher = Teacher(model.module, architecture.digest(model), augmented, Store(tmp_path / "store"))
+    teacher = NetworkTeacher(model.module, architecture.digest(model), augmented, Store(tmp_path / "store"))
     student = network(0)
     untrained = copy.deepcopy(student).eval()
     settings = recipe(epochs=6, learning_rate=0.05, views=1, kd_weight=1.0, task_weight=0.0)

@@ -1,0 +1,370 @@
+"""The terms a loss is made of, as a YAML names them: each is settings and the function of `losses` it stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, Protocol
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from compresslab import losses
+from compresslab.one_of import the_one
+from compresslab.settings import Settings
+
+Weight = Annotated[float, Field(ge=0)]
+Temperature = Annotated[float, Field(gt=0)]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a term may read of a batch.
+
+    Args:
+        outputs: The student's, [b, outputs].
+        teacher: The teacher's for the same samples; None without a teacher.
+        features: The student's features for each of the term's layers, projected where the term asks for it.
+        teacher_features: The teacher's for the same.
+        targets: Of the labelled samples, [n] or [n, outputs]; None where there are none in the batch.
+        labelled: Which samples these are, bool [b]; None for all.
+        task_loss: (outputs, targets) -> scalar.
+        scale: The deviation of the targets; 1 for classes.
+        labelled_weight: What a mean over the labelled samples is multiplied by: 1, unless this is a part of a batch,
+            whose labelled samples are fewer or more than its equal share.
+    """
+
+    outputs: Tensor
+    teacher: Tensor | None
+    features: tuple[Tensor, ...]
+    teacher_features: tuple[Tensor, ...]
+    targets: Tensor | None
+    labelled: Tensor | None
+    task_loss: Callable[[Tensor, Tensor], Tensor]
+    scale: float = 1.0
+    labelled_weight: float = 1.0
+
+    @property
+    def answers(self) -> Tensor:
+        """The teacher's outputs, which must be there."""
+        assert self.teacher is not None, "terms that read the teacher are left out where there is none"
+        return self.teacher
+
+    def of_labelled(self, values: Tensor) -> Tensor:
+        """The rows of the labelled samples."""
+        return values if self.labelled is None else values[self.labelled]
+
+
+class Term(Protocol):
+    """One part of a loss. `weight` multiplies `value`."""
+
+    @property
+    def weight(self) -> float:
+        """What the term is multiplied by."""
+
+    @property
+    def reads_teacher(self) -> bool:
+        """Whether there must be a teacher."""
+
+    @property
+    def reads_classes(self) -> bool:
+        """Whether the term takes outputs for logits of classes."""
+
+    @property
+    def reads_labels(self) -> bool:
+        """Whether the term needs the class of each sample, so that it skips unlabelled ones and refuses mixed ones."""
+
+    @property
+    def projected(self) -> bool:
+        """Whether the student's features go through a learned projector, which is thrown away after the training."""
+
+    @property
+    def layers(self) -> tuple[tuple[str, str], ...]:
+        """The layers whose features it reads: (the student's, the teacher's)."""
+
+    def value(self, seen: Seen) -> Tensor:
+        """The term, a scalar, before it is weighted."""
+
+
+class _OfOutputs(Settings):
+    """A term between the outputs of student and teacher."""
+
+    reads_teacher: ClassVar[bool] = True
+    reads_classes: ClassVar[bool] = True
+    reads_labels: ClassVar[bool] = False
+    projected: ClassVar[bool] = False
+    weight: Weight = 1.0
+    """What the term is multiplied by."""
+
+    @property
+    def layers(self) -> tuple[tuple[str, str], ...]:
+        """None."""
+        return ()
+
+
+class TaskTerm(_OfOutputs):
+    """The task's own loss, on labelled samples."""
+
+    reads_teacher: ClassVar[bool] = False
+    reads_classes: ClassVar[bool] = False
+
+    def value(self, seen: Seen) -> Tensor:
+        """Mean over the labelled samples; 0 where the batch has none."""
+        if seen.targets is None or len(seen.targets) == 0:
+            return seen.outputs.float().sum() * 0.0
+        return seen.labelled_weight * seen.task_loss(seen.of_labelled(seen.outputs), seen.targets)
+
+
+class Kd(_OfOutputs):
+    """Soft targets (Hinton et al. 2015)."""
+
+    temperature: Temperature = 4.0
+    """T of both softmaxes."""
+
+    def value(self, seen: Seen) -> Tensor:
+        """See `losses.kd`."""
+        return losses.kd(seen.outputs, seen.answers, self.temperature)
+
+
+class StandardisedKd(_OfOutputs):
+    """Soft targets of standardised logits, so that the student need not match the teacher's scale."""
+
+    temperature: Temperature = 2.0
+    """T of both softmaxes, in deviations of the logits."""
+
+    def value(self, seen: Seen) -> Tensor:
+        """See `losses.standardised_kd`."""
+        return losses.standardised_kd(seen.outputs, seen.answers, self.temperature)
+
+
+class Dkd(_OfOutputs):
+    """Decoupled distillation: the target class and the others, weighted apart."""
+
+    reads_labels: ClassVar[bool] = True
+    temperature: Temperature = 4.0
+    """T of both softmaxes."""
+    target_weight: Weight = 1.0
+    """Of the part about the target class."""
+    other_weight: Weight = 2.0
+    """Of the part about the other classes among themselves."""
+
+    def value(self, seen: Seen) -> Tensor:
+        """See `losses.dkd`, on labelled samples."""
+        if seen.targets is None or len(seen.targets) == 0:
+            return seen.outputs.float().sum() * 0.0
+        return seen.labelled_weight * losses.dkd(
+            seen.of_labelled(seen.outputs), seen.of_labelled(seen.answers), seen.targets,
+            self.temperature, self.target_weight, self.other_weight,
+        )  # fmt: skip
+
+
+class Nkd(_OfOutputs):
+    """Normalised distillation: the teacher's belief in the target class, and the other classes among themselves."""
+
+    reads_labels: ClassVar[bool] = True
+    temperature: Temperature = 1.0
+    """T of the part about the other classes."""
+    other_weight: Weight = 1.5
+    """Of the part about the other classes."""
+
+    def value(self, seen: Seen) -> Tensor:
+        """See `losses.nkd`, on labelled samples."""
+        if seen.targets is None or len(seen.targets) == 0:
+            return seen.outputs.float().sum() * 0.0
+        return seen.labelled_weight * losses.nkd(
+            seen.of_labelled(seen.outputs), seen.of_labelled(seen.answers), seen.targets,
+            self.temperature, self.other_weight,
+        )  # fmt: skip
+
+
+class Dist(_OfOutputs):
+    """Correlation of predictions, within samples and within classes."""
+
+    temperature: Temperature = 1.0
+    """T of both softmaxes."""
+    inter_weight: Weight = 2.0
+    """Of the correlation over the classes of a sample."""
+    intra_weight: Weight = 2.0
+    """Of the correlation over the samples of a class."""
+
+    def value(self, seen: Seen) -> Tensor:
+        """See `losses.dist`."""
+        return losses.dist(seen.outputs, seen.answers, self.temperature, self.inter_weight, self.intra_weight)
+
+
+class HardLabel(_OfOutputs):
+    """Cross-entropy to the teacher's first choice."""
+
+    def value(self, seen: Seen) -> Tensor:
+        """See `losses.hard_label`."""
+        return losses.hard_label(seen.outputs, seen.answers)
+
+
+class Huber(_OfOutputs):
+    """The teacher's continuous outputs, in deviations of the targets."""
+
+    reads_classes: ClassVar[bool] = False
+    delta: Annotated[float, Field(gt=0)] = 1.0
+    """Where the square becomes a line, in deviations."""
+
+    def value(self, seen: Seen) -> Tensor:
+        """See `losses.huber`."""
+        return losses.huber(seen.outputs, seen.answers, seen.scale, self.delta)
+
+
+class _OfLayers(_OfOutputs):
+    """A term between the features of two layers."""
+
+    reads_classes: ClassVar[bool] = False
+    student: str
+    """Name of the student's layer, as in `named_modules()`."""
+    teacher: str
+    """Name of the teacher's layer."""
+
+    @property
+    def layers(self) -> tuple[tuple[str, str], ...]:
+        """The one pair."""
+        return ((self.student, self.teacher),)
+
+
+class Hint(_OfLayers):
+    """Features after a learned projection (FitNets)."""
+
+    projected: ClassVar[bool] = True
+
+    def value(self, seen: Seen) -> Tensor:
+        """See `losses.hint`."""
+        return losses.hint(seen.features[0], seen.teacher_features[0])
+
+
+class Attention(_OfLayers):
+    """Where in the image the features are strong (attention transfer)."""
+
+    def value(self, seen: Seen) -> Tensor:
+        """See `losses.attention_transfer`."""
+        return losses.attention_transfer(seen.features[0], seen.teacher_features[0])
+
+
+class Rkd(_OfLayers):
+    """Distances and angles between the samples of a batch (relational distillation)."""
+
+    distance_weight: Weight = 1.0
+    """Of the distances."""
+    angle_weight: Weight = 2.0
+    """Of the angles."""
+
+    def value(self, seen: Seen) -> Tensor:
+        """See `losses.rkd_distance` and `losses.rkd_angle`, on features flattened to one row a sample."""
+        student, teacher = seen.features[0].flatten(1), seen.teacher_features[0].flatten(1)
+        return self.distance_weight * losses.rkd_distance(student, teacher) + self.angle_weight * losses.rkd_angle(
+            student, teacher
+        )
+
+
+class Similarity(_OfLayers):
+    """Which samples of a batch are alike: listwise KL over in-batch similarities."""
+
+    temperature: Temperature = 0.1
+    """T of the softmax over cosines."""
+
+    def value(self, seen: Seen) -> Tensor:
+        """See `losses.similarity_kl`."""
+        student, teacher = seen.features[0].flatten(1), seen.teacher_features[0].flatten(1)
+        return losses.similarity_kl(student, teacher, self.temperature)
+
+
+class Embedding(_OfLayers):
+    """Embedding regression, after a learned projection where widths differ."""
+
+    projected: ClassVar[bool] = True
+    distance: Literal["cosine", "mse"] = "cosine"
+    """`cosine` leaves the length free."""
+
+    def value(self, seen: Seen) -> Tensor:
+        """See `losses.cosine` and `losses.mse`."""
+        compare = losses.cosine if self.distance == "cosine" else losses.mse
+        return compare(seen.features[0].flatten(1), seen.teacher_features[0].flatten(1))
+
+
+class HiddenStates(Settings):
+    """Hidden states of transformer layers, each after a learned projection (TinyBERT)."""
+
+    reads_teacher: ClassVar[bool] = True
+    reads_classes: ClassVar[bool] = False
+    reads_labels: ClassVar[bool] = False
+    projected: ClassVar[bool] = True
+    weight: Weight = 1.0
+    """What the term is multiplied by."""
+    student: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+    """Names of the student's layers."""
+    teacher: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+    """Names of the teacher's layers, one for each of the student's."""
+
+    @model_validator(mode="after")
+    def _check_pairs(self) -> HiddenStates:
+        if len(self.student) != len(self.teacher):
+            raise ValueError(
+                f"there must be one teacher layer for each of the student's, but got {len(self.student)} and "
+                f"{len(self.teacher)}"
+            )
+        return self
+
+    @property
+    def layers(self) -> tuple[tuple[str, str], ...]:
+        """The pairs."""
+        return tuple(zip(self.student, self.teacher, strict=True))
+
+    def value(self, seen: Seen) -> Tensor:
+        """See `losses.hidden_states`; all tokens count, as those of images do."""
+        tokens = torch.ones(seen.features[0].shape[:2], dtype=torch.bool, device=seen.features[0].device)
+        return losses.hidden_states(seen.features, seen.teacher_features, tokens)
+
+
+class LossTerm(Settings):
+    """A term of the loss: its name, and its settings."""
+
+    task: TaskTerm | None = None
+    """The task's own loss, on labelled samples."""
+    kd: Kd | None = None
+    """Soft targets (Hinton et al. 2015)."""
+    standardised_kd: StandardisedKd | None = None
+    """Soft targets of standardised logits."""
+    dkd: Dkd | None = None
+    """Decoupled distillation."""
+    nkd: Nkd | None = None
+    """Normalised distillation."""
+    dist: Dist | None = None
+    """Correlation of predictions."""
+    hard_label: HardLabel | None = None
+    """Cross-entropy to the teacher's first choice."""
+    huber: Huber | None = None
+    """The teacher's continuous outputs."""
+    hint: Hint | None = None
+    """Features after a learned projection."""
+    attention: Attention | None = None
+    """Where in the image the features are strong."""
+    rkd: Rkd | None = None
+    """Distances and angles between samples."""
+    similarity: Similarity | None = None
+    """Which samples of a batch are alike."""
+    embedding: Embedding | None = None
+    """Embedding regression."""
+    hidden_states: HiddenStates | None = None
+    """Hidden states of transformer layers."""
+
+    @model_validator(mode="after")
+    def _check_one_term(self) -> LossTerm:
+        the_one(self, tuple(LossTerm.model_fields))
+        return self
+
+    @property
+    def name(self) -> str:
+        """Which term it is."""
+        return the_one(self, tuple(LossTerm.model_fields))
+
+    @property
+    def term(self) -> Term:
+        """The settings that were given."""
+        term: Term = getattr(self, self.name)
+        return term

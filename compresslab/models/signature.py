@@ -1,0 +1,28 @@
+"""What a task asks of a network: which inputs it reads, and how many numbers it answers with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Reads = Literal["images", "features"]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The two ends of a network.
+
+    Args:
+        reads: `images`: float32 [b, inputs, h, w]; `features`: float32 [b, inputs].
+        inputs: Channels of the images, or features of a sample.
+        outputs: Answers [b, outputs]: a logit for each label, or the one number that is asked for.
+        center: What an answer of nothing is, in the units of the targets.
+        scale: By how much targets typically differ from `center`. A network of ours computes in these units inside
+            and answers in those of the targets, so that it learns targets of any size equally well.
+    """
+
+    reads: Reads
+    inputs: int
+    outputs: int
+    center: float = 0.0
+    scale: float = 1.0

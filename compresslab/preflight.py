@@ -1,0 +1,60 @@
+"""What a pipeline is refused for before anything is trained: once its data and networks are there, all is tried."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from compresslab.errors import ArtifactError, ConfigError, ModelError, Problem
+from compresslab.measure.budget import unmeasured
+from compresslab.models.check import require_fit, require_same_task
+
+if TYPE_CHECKING:
+    from compresslab.candidate import TorchModel
+    from compresslab.models import ModelSpec
+    from compresslab.pipeline import Pipeline
+    from compresslab.tasks import Task
+
+
+def built(spec: ModelSpec, task: Task, seed: int) -> TorchModel:
+    """The network of a spec; what it draws comes from `seed` alone.
+
+    Raises:
+        ModelError: As `ModelSpec.build`.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return spec.build(task.signature)
+
+
+def fitting(what: str, spec: ModelSpec, task: Task, seed: int) -> TorchModel:
+    """The network of a spec, held against the task; `what` is what to call it in errors.
+
+    Raises:
+        ModelError: It cannot be built, was trained for other labels or inputs, or does not run on the task's.
+        ArtifactError: The manifest beside a checkpoint is broken.
+    """
+    try:
+        model = built(spec, task, seed)
+        if spec.checkpoint is not None:
+            require_same_task(Path(spec.checkpoint), task.labels, task.preprocessing)
+        require_fit(model, task.batch("validation", np.arange(2), None), task.outputs)
+    except (ModelError, ArtifactError) as error:
+        raise type(error)(f"{what}: {error}") from error
+    return model
+
+
+def require_measured(pipeline: Pipeline, task: Task) -> None:
+    """Refuses a budget on what will not be measured.
+
+    Raises:
+        ConfigError: With every such limit.
+    """
+    if pipeline.budget is None:
+        return
+    broken = unmeasured(pipeline.budget, (task.benchmark_metric,), len(pipeline.bench.points))
+    if broken:
+        raise ConfigError([Problem(pipeline.name, None, f"budget.{key}", message) for key, message in broken])

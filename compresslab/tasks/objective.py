@@ -1,0 +1,66 @@
+"""What is asked of a network's outputs: how many there are, what they mean, and the loss against the targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Classes:
+    """One of several labels. Outputs are a logit each [b, labels], targets are indices [b]."""
+
+    labels: tuple[str, ...]
+    kind: ClassVar[Literal["classification"]] = "classification"
+
+    @property
+    def outputs(self) -> int:
+        """Columns of the network's output."""
+        return len(self.labels)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy of logits [b, labels] to indices [b], averaged; in float32 also under autocast."""
+        from torch.nn import functional
+
+        return functional.cross_entropy(outputs.float(), targets)
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number. Outputs are [b, 1] and targets [b], both in the units that the data has.
+
+    Args:
+        target: What is predicted.
+        center: Mean of the training targets.
+        scale: Their standard deviation. The loss divides by it, so that learning rates and weights mean the same for
+            targets of any size.
+        delta: Where the loss turns from quadratic to linear, in units of `scale`.
+    """
+
+    target: str
+    center: float
+    scale: float
+    delta: float = 1.0
+    kind: ClassVar[Literal["regression"]] = "regression"
+
+    @property
+    def outputs(self) -> int:
+        """Columns of the network's output."""
+        return 1
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Huber's loss of outputs [b, 1] to targets [b], standardised and averaged; in float32 also under autocast.
+
+        Source: Huber, "Robust Estimation of a Location Parameter", Annals of Mathematical Statistics 35, 1964.
+        """
+        from torch.nn import functional
+
+        # Of [b, 1] and [b] torch would make [b, b].
+        difference = (outputs.float().squeeze(1) - targets.float()) / self.scale
+        return functional.huber_loss(difference, difference.new_zeros(()).expand_as(difference), delta=self.delta)
+
+
+Objective: TypeAlias = Classes | Score

@@ -1,0 +1,88 @@
+"""What a teacher is asked and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from pydantic import Field
+
+from compresslab.settings import Settings
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from compresslab.progress import Progress
+
+OUTPUT = "output"
+"""The name of the network's own output among a teacher's answers; the others are names of its layers."""
+
+
+class Cache(Settings):
+    """How a teacher's answers are kept. They are raw logits, so that the temperature stays free."""
+
+    dtype: Literal["float32", "float16"] = "float32"
+    """Of what is stored; `float16` halves the space and rounds logits to about three digits."""
+    top_k: int | None = Field(None, ge=1)
+    """Keeps the largest logits of each sample alone, for label sets of thousands; the others share what is left of
+    the probability evenly. Null keeps all."""
+    features: Literal["live", "stored"] = "live"
+    """Features of layers are large: `live` asks the network in every step, `stored` keeps them, as logits are."""
+
+
+class Answers(Protocol):
+    """A teacher's answers to one view of one split."""
+
+    def of(self, rows: npt.NDArray[np.int64]) -> Mapping[str, npt.NDArray[np.float32]]:
+        """What was asked for, by name, for some rows of the split: float32 [b, ...] each."""
+
+
+class Teacher(Protocol):
+    """Answers for any view of a split.
+
+    A view is one augmented version of a whole split, fixed by its seed and the share of mixup: every sample's
+    augmentation derives from (sample, seed), so a stored answer belongs to exactly the pixels that the student sees.
+    A cache by sample alone would be wrong as soon as anything is augmented (TinyViT, arXiv 2207.10666, stores the
+    augmentation's seed too).
+    """
+
+    @property
+    def digest(self) -> str:
+        """Identifies the teacher by everything that changes an answer."""
+
+    def exact(self) -> Teacher:
+        """The same teacher in full arithmetic, for what is reported of it rather than learned from it."""
+
+    def require(self, mixup: float, outputs: Sequence[str]) -> None:
+        """Checks that `answers` could be called so, without answering anything.
+
+        Raises:
+            ModelError: The teacher has no such layer.
+            DataError: The teacher cannot answer for such a view.
+        """
+
+    def answers(
+        self,
+        split: str,
+        seed: int | None,
+        progress: Progress,
+        *,
+        mixup: float = 0.0,
+        outputs: Sequence[str] = (OUTPUT,),
+        cache: Cache = Cache(),  # noqa: B008  frozen
+    ) -> Answers:
+        """Answers to one view.
+
+        Args:
+            split: Name of the split.
+            seed: Of the view's augmentation; None for the samples as they are.
+            progress: Told of the samples as they are answered.
+            mixup: As for `Task.batch`.
+            outputs: `OUTPUT`, and names of the teacher's layers.
+            cache: How answers are kept.
+
+        Raises:
+            ModelError: The answers do not fit the task, are not finite, or the teacher has no such layer.
+            DataError: The teacher cannot answer for such a view.
+        """

@@ -14,7 +14,8 @@ import pytest
 from onnx import numpy_helper
 
 from benchmarks.servers.bundles import feature_bundle, two_graph_bundle
-from compresslab.bundle import verify, write_bundle
+from compresslab.bundle import write_bundle
+from compresslab.bundle.verifying import verify
 from compresslab.errors import ArtifactError
 from compresslab.report import Report
 

@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 from benchmarks.servers.bundles import feature_bundle
-from compresslab.bundle import verify
+from compresslab.bundle.verifying import verify
 from compresslab.errors import BadInput
 from compresslab.measure.artifact import Artifact, load_artifact
 from compresslab.measure.session import SessionOptions

@@ -87,8 +87,7 @@ def invoke(arguments: Sequence[str]) -> int:
     except SystemExit as ending:
         return ending.code if isinstance(ending.code, int) else int(ending.code is not None)
     except CompresslabError as error:
-        if state.debug or not helps():  # else the process that it helps has told the same
-            _tell(error, error.exit_code, state)
+        _tell(error, error.exit_code, state)
         return error.exit_code
     except Exception as error:
         # Left to Python it would end with 1, which says "over budget" to whoever reads exit codes.
@@ -100,6 +99,8 @@ def invoke(arguments: Sequence[str]) -> int:
 def _tell(error: Exception, code: int, state: State) -> None:
     """Says on stderr what ended the command; the traceback where it is asked for, or nobody expected the error."""
     with_traceback = state.debug or not isinstance(error, CompresslabError)
+    if helps() and not with_traceback:
+        return  # the process that this one helps has told the same
     if state.log is Log.json:
         from compresslab.cli.progress import json_line
 

@@ -51,7 +51,8 @@ def run(
             show_plan(lines)
         return
     try:
-        with together(), nullcontext(Silent()) if helps() else showing(as_json=log is Log.json) as progress:
+        showed = nullcontext(Silent()) if helps() else showing(as_json=log is Log.json)
+        with together(), showed as progress:
             report = runner.run(loaded, out, store=store, fresh=fresh, progress=progress)
     except KeyboardInterrupt as stop:
         raise Interrupted("interrupted: what is finished is kept, and the same command goes on from there") from stop

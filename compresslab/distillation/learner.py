@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from compresslab.distillation.terms import Seen, Term
-from compresslab.errors import ModelError
 from compresslab.losses import projector
 from compresslab.models.taps import tapped
 from compresslab.teacher import OUTPUT
@@ -45,7 +44,7 @@ class Learner(nn.Module):
                 if not term.projected:
                     continue
                 for place, (ours, theirs) in enumerate(term.layers):
-                    shapes = _of_layer(seen, ours).shape, example.teacher[theirs].shape
+                    shapes = seen[ours].shape, example.teacher[theirs].shape
                     self.projectors[_key(index, place)] = projector(*shapes)
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -55,8 +54,8 @@ class Learner(nn.Module):
         features = {}
         for index, layers in enumerate(self._layers):
             for place, name in enumerate(layers):
-                key, feature = _key(index, place), _of_layer(seen, name)
-                features[key] = self.projectors[key](feature) if key in self.projectors else feature
+                key = _key(index, place)
+                features[key] = self.projectors[key](seen[name]) if key in self.projectors else seen[name]
         return outputs, features
 
     def _example(self, example: Batch) -> Mapping[str, Tensor]:
@@ -110,15 +109,6 @@ class TotalLoss:
 def labelled_weight(labelled: Tensor | None, share: float | None) -> float:
     """What a mean over the labelled samples of a part of a batch counts, by their share in part and whole."""
     return 1.0 if labelled is None or not share else float(labelled.float().mean()) / share
-
-
-def _of_layer(seen: Mapping[str, Tensor], name: str) -> Tensor:
-    if name not in seen:
-        raise ModelError(
-            f"the student's layer `{name}` does not run when the network does; name one that is called (of a traced "
-            "network, as in `qat`, only layers without layers inside are)"
-        )
-    return seen[name]
 
 
 def _key(term: int, place: int) -> str:

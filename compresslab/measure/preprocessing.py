@@ -158,6 +158,10 @@ class FeaturePreprocessing(Settings):
             raise ValueError("`std > 0` must hold for every feature")
         return self
 
+    def graph_input(self, features: Samples) -> npt.NDArray[np.float32]:
+        """What the graph takes: the same as `normalize`."""
+        return self.normalize(features)
+
     def normalize(self, features: Samples) -> npt.NDArray[np.float32]:
         """Turns float32 [n, width] into C-contiguous float32 [n, width], always a copy.
 
@@ -180,14 +184,6 @@ class FeaturePreprocessing(Settings):
             result -= np.asarray(self.mean, np.float32)
             result /= np.asarray(self.std, np.float32)
         return result
-
-    def graph_input(self, features: Samples) -> npt.NDArray[np.float32]:
-        """What the graph takes, which is what `normalize` gives: no graph takes features as they are.
-
-        Raises:
-            DataError: As `normalize`.
-        """
-        return self.normalize(features)
 
 
 def _kind_of(plain: Any) -> str:

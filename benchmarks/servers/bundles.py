@@ -1,4 +1,4 @@
-"""Small bundles with made-up weights: a net for 28 x 28 images, and two nets side by side, as two towers will be."""
+"""Small bundles with made-up weights: of images, of features, and of two nets side by side, as two towers will be."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from compresslab.bundle.sealing import seal
 from compresslab.digest import digest_file
 from compresslab.measure.artifact import Artifact, GraphInfo, Manifest, TensorInfo
 from compresslab.measure.measurement import Latency
-from compresslab.measure.preprocessing import ImagePreprocessing
+from compresslab.measure.preprocessing import FeaturePreprocessing, ImagePreprocessing
 
 LABELS = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
@@ -55,6 +55,21 @@ def two_graph_bundle(folder: Path) -> Artifact:
         provenance={"run": {"pipeline": "pair", "machine": {"cores": 2}}},
     )
     return seal(folder, manifest, "# pair\n")
+
+
+def feature_bundle(folder: Path) -> Artifact:
+    """A weighted sum of five features, float32 [batch, 5] -> [batch, 1]: a price."""
+    folder.mkdir(parents=True)
+    weights = np.array([[1.0], [2.0], [-1.0], [0.5], [3.0]], np.float32)
+    nodes = [helper.make_node("MatMul", ["features", "weights"], ["price"])]
+    inputs = (TensorInfo(name="features", dtype="float32", shape=("batch", 5)),)
+    given = (TensorInfo(name="price", dtype="float32", shape=("batch", 1)),)
+    info = _save(folder / "model.onnx", nodes, [numpy_helper.from_array(weights, "weights")], inputs, given)
+    how = FeaturePreprocessing(width=5, mean=(1.0, 2.0, 3.0, 4.0, 5.0), std=(1.0, 2.0, 1.0, 2.0, 1.0))
+    manifest = Manifest(
+        graphs={"model": info}, preprocessing=how, labels=(), target="price", params=5, macs=5, provenance={}
+    )
+    return seal(folder, manifest, "# price\n")
 
 
 def latencies(graph: str) -> tuple[Latency, ...]:

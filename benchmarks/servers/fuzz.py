@@ -100,8 +100,9 @@ class _Writes:
 
 
 CANARY = "unpickled-by-the-server"
-KILLS_OLD_TRITON = frozenset({"huge shape", "shape overflows"})
-"""Before its pull request 8676 of 2026, Triton allocates what a JSON request's shape says and dies; PyPI has 2.51."""
+KILLS_OLD_TRITON = frozenset({"huge shape", "shape overflows", "packed bomb"})
+"""PyPI has Triton 2.51. Before its pull request 8676 of 2026, it allocates what a JSON request's shape says and dies;
+and what it has unpacked of a request that it refuses, it keeps: some hundred bombs take the machine's memory."""
 
 
 def _first(body: Body) -> Body:

@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[2]
 _LOOPBACK = "127.0.0.1"
 _START_SECONDS = 60.0
 _STOP_SECONDS = 15.0
-_MEMORY = 6 << 30
-"""Bytes of a server's own memory: whatever it is sent, it does not take the machine's."""
+_MEMORY = 12 << 30
+"""Bytes of a server's own address space for data: whatever it is sent, it does not take the machine's memory."""
 
 
 class ServerDied(Exception):

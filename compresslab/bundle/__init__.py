@@ -3,6 +3,5 @@
 from __future__ import annotations
 
 from compresslab.bundle.bundle import write_bundle
-from compresslab.bundle.verifying import Verified, verify
 
-__all__ = ["Verified", "verify", "write_bundle"]
+__all__ = ["write_bundle"]

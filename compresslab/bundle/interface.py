@@ -20,10 +20,9 @@ _MOST_SHOWN = 16
 
 def use(manifest: Manifest) -> list[str]:
     """Python that runs the model."""
-    features = manifest.preprocessing.kind == "features"
-    if len(manifest.graphs) == 1 and (features or all(info.takes_images for info in manifest.graphs.values())):
+    if len(manifest.graphs) == 1 and all(map(manifest.prepares, manifest.graphs)):
         intro = f"With onnxruntime, numpy and Pillow, in this folder, on an image of yours named `{IMAGE}`:"
-        if features:
+        if manifest.preprocessing.kind == "features":
             intro = f"With onnxruntime and numpy, in this folder, on rows of features of yours in `{FEATURES}`:"
         return ["## Use", intro, f"```python\n{answer_sample(manifest)}\n```"]
     return ["## Use", "With onnxruntime, in this folder:", f"```python\n{open_graphs(manifest)}\n```"]
@@ -32,11 +31,8 @@ def use(manifest: Manifest) -> list[str]:
 def inputs_and_outputs(manifest: Manifest) -> list[str]:
     """Names, types and shapes, how an input is made, and what the outputs stand for."""
     sections = ["## Inputs and outputs", table(_signature(manifest))]
-    how = manifest.preprocessing
-    if how.kind == "features":
-        sections.append(escape(f"Inputs are {_features(how)}. {_outputs(manifest)}".rstrip()))
-    elif any(info.takes_images for info in manifest.graphs.values()):
-        sections.append(escape(f"{_pixels(how)} {_outputs(manifest)}".rstrip()))
+    if any(map(manifest.prepares, manifest.graphs)):
+        sections.append(escape(_preprocessing(manifest)))
     if manifest.labels:
         sections.append("Classes, in the order of the outputs:")
         sections.append(bullets(f"{index}: {name}" for index, name in enumerate(manifest.labels)))
@@ -67,33 +63,35 @@ def _tensor(graph: str, direction: str, tensor: TensorInfo) -> Row:
     return Row(graph, (graph, direction, tensor.name, tensor.dtype, " x ".join(map(str, tensor.shape))))
 
 
-def _pixels(how: ImagePreprocessing) -> str:
+def _preprocessing(manifest: Manifest) -> str:
+    how = manifest.preprocessing
+    told = f"{_features(how) if how.kind == 'features' else _images(how)}."
+    if manifest.target is not None:
+        return f"{told} The output is {manifest.target}, in the units of the training data."
+    return f"{told} Outputs are one score a class, before softmax." if manifest.labels else told
+
+
+def _images(how: ImagePreprocessing) -> str:
     colour = "grey" if how.channels == 1 else "RGB"
     share = f"the central {100 * how.crop:g} % of each side, " if how.crop < 1 else ""
     pixels = f"Inputs are {colour} images: {share}resized ({how.resize}) to {how.height} rows of {how.width} pixels, "
     if how.folded is not None:
         dtype, layout = how.folded.split("-")
         order = "channels last" if layout == "nhwc" else "channels first"
-        return f"{pixels}values 0 to 255 as they are, in {dtype}, {order}: the graph normalizes by itself."
+        return f"{pixels}values 0 to 255 as they are, in {dtype}, {order}: the graph normalizes by itself"
     return (
         f"{pixels}values 0 to 255 divided by 255, less {_numbers(how.mean)}, divided by {_numbers(how.std)}, "
-        "channels first."
+        "channels first"
     )
 
 
 def _features(how: FeaturePreprocessing) -> str:
-    rows = f"rows of {how.width} features, in the order of the training data, "
+    rows = f"Inputs are rows of {how.width} features, in the order of the training data, "
     if not how.mean:
         return f"{rows}as they are"
     if how.width > _MOST_SHOWN:
         return f"{rows}each less its mean, divided by its deviation; both are in manifest.json"
     return f"{rows}each less its mean ({_numbers(how.mean)}), divided by its deviation ({_numbers(how.std)})"
-
-
-def _outputs(manifest: Manifest) -> str:
-    if manifest.target is not None:
-        return f"The output is {manifest.target}, in the units of the training data."
-    return "Outputs are one score a class, before softmax." if manifest.labels else ""
 
 
 def _numbers(values: Sequence[float]) -> str:

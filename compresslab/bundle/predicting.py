@@ -36,19 +36,23 @@ class Prediction:
         row: Its place in a file of many; None for an image.
         outputs: What the graph gave, by the output's name, without the batch axis.
         labels: Each label with its probability, the most probable first; empty for a graph that does not classify.
+        score: What the one number of the output is, and its value; None for a graph that gives something else.
     """
 
     source: str
     row: int | None
     outputs: Tensors
-    labels: tuple[tuple[str, float], ...]
+    labels: tuple[tuple[str, float], ...] = ()
+    score: tuple[str, float] | None = None
 
     def plain(self, top: int) -> dict[str, Any]:
-        """For `json.dumps`: the most probable labels, or the outputs where there are none."""
+        """For `json.dumps`: the most probable labels, or the score, or the outputs where there is neither."""
         found: dict[str, Any] = {"input": self.source} | ({} if self.row is None else {"row": self.row})
         if self.labels:
             best = [{"label": label, "probability": round(share, 6)} for label, share in self.labels[:top]]
             return {**found, "labels": best}
+        if self.score is not None:
+            return {**found, "target": self.score[0], "value": self.score[1]}
         return {**found, "outputs": {name: output.tolist() for name, output in self.outputs.items()}}
 
 
@@ -76,8 +80,9 @@ def predictions(artifact: Artifact, graph: str, sources: Sequence[Path], threads
     Args:
         artifact: A bundle, or any exported model.
         graph: Which of its graphs.
-        sources: Images; `.npy` with pixels or rows of features as the preprocessing takes them (one or several) or with
-            the graph's own input; `.npz` with one array an input, by its name.
+        sources: What the preprocessing takes: images, or `.npy` with pixels (uint8, one or several) or with rows of
+            features; or what the graph itself takes: `.npy` of an image model's input, or `.npz` with an array for
+            each input, by its name.
         threads: Inside an operator.
 
     Raises:
@@ -109,9 +114,11 @@ def _prediction(artifact: Artifact, source: str, row: int | None, outputs: Tenso
     for name, output in outputs.items():
         if np.issubdtype(output.dtype, np.floating) and not np.isfinite(output).all():
             raise ArtifactError(f"{source}: the output `{name}` is NaN or infinite; check the input, and the bundle")
-    labels, scores = artifact.manifest.labels, next(iter(outputs.values()))
+    labels, scores, target = artifact.manifest.labels, next(iter(outputs.values())), artifact.manifest.target
+    if target is not None and scores.size == 1:
+        return Prediction(source, row, outputs, score=(target, float(scores.item())))
     if not labels or scores.shape != (len(labels),):
-        return Prediction(source, row, outputs, ())
+        return Prediction(source, row, outputs)
     shares = np.exp(scores.astype(np.float64) - scores.max())
     shares /= shares.sum()
     best = np.argsort(-shares, kind="stable")
@@ -127,17 +134,16 @@ def _read(artifact: Artifact, info: GraphInfo, source: Path) -> tuple[bool, Tens
             return True, _of_arrays(info, source)
         case _:
             how = artifact.manifest.preprocessing
-            if how.kind == "features":
-                raise DataError(f"{source}: the model takes rows of {how.width} features; give them as an .npy file")
+            if how.kind != "image":
+                raise DataError(f"{source}: the model takes {how.width} {how.kind}; give rows of them as an .npy file")
             return False, {_only_input(info, source).name: how.graph_input(how.open(source)[np.newaxis])}
 
 
 def _of_array(artifact: Artifact, info: GraphInfo, source: Path, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     taken, how = _only_input(info, source), artifact.manifest.preprocessing
     if how.kind == "features":
-        rows = array[np.newaxis] if array.ndim == 1 else array
         try:
-            return how.graph_input(rows)
+            return how.graph_input(array[np.newaxis] if array.ndim == 1 else array)
         except DataError as error:
             raise DataError(f"{source}: {error}") from error
     if array.dtype == np.uint8:

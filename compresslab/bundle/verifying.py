@@ -92,8 +92,8 @@ def _labels(artifact: Artifact) -> Iterator[str]:
 def _preprocessing(artifact: Artifact) -> Iterator[str]:
     how = artifact.manifest.preprocessing
     given = how.graph_input(made_up_samples(how)[:1])
-    for info in artifact.manifest.graphs.values():
-        if not info.takes_images:
+    for name, info in artifact.manifest.graphs.items():
+        if not artifact.manifest.prepares(name):
             continue
         (taken,) = info.inputs
         sizes = zip(taken.shape[1:], given.shape[1:], strict=True)
@@ -130,6 +130,6 @@ _CHECKS: tuple[tuple[str, Callable[[Artifact], Iterator[str]]], ...] = (
     ("no file lies here that the manifest does not list", _unlisted),
     ("the graphs take and give what the manifest says", _signatures),
     ("there is a label for every output", _labels),
-    ("the preprocessing gives what a graph of images takes", _preprocessing),
+    ("the preprocessing gives what its graph takes", _preprocessing),
     ("every graph runs, and its outputs are finite", _trial),
 )

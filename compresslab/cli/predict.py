@@ -41,6 +41,8 @@ def _line(prediction: Prediction, top: int) -> str:
     name = prediction.source if prediction.row is None else f"{prediction.source}[{prediction.row}]"
     if prediction.labels:
         return f"{name}: " + ", ".join(f"{label} {100 * share:.1f} %" for label, share in prediction.labels[:top])
+    if prediction.score is not None:
+        return f"{name}: {prediction.score[0]} {prediction.score[1]:.6g}"
     told = []
     for output, value in prediction.outputs.items():
         numbers = [f"{number:.6g}" for number in value.ravel()[:_VALUES].tolist()]

@@ -15,7 +15,7 @@ def verify(
     debug: Debug = False,  # noqa: ARG001 - kept by its callback
 ) -> None:
     """Check every hash of a bundle, its manifest against its graphs, and that they run."""
-    from compresslab.bundle import verify as check
+    from compresslab.bundle.verifying import verify as check
 
     verified = check(bundle)
     for said in verified.checks:

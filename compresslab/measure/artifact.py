@@ -46,11 +46,6 @@ class GraphInfo(Settings):
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
 
-    @property
-    def takes_images(self) -> bool:
-        """Whether the preprocessing is for this graph: its one input has four axes."""
-        return len(self.inputs) == 1 and len(self.inputs[0].shape) == 4
-
 
 class Manifest(Settings):
     """What an artifact says of itself; everything a server or a gate needs beside the ONNX files."""
@@ -75,6 +70,16 @@ class Manifest(Settings):
     """A bundle's, as its run measured it on the provenance's machine: what a server is set up from."""
     provenance: Annotated[dict[str, Any], Field(default_factory=dict)]
     """Where it comes from: lineage, versions, seeds; plain data."""
+
+    def prepares(self, graph: str) -> bool:
+        """Whether the preprocessing is for this graph: its one input has as many axes as what that gives.
+
+        Of two towers, one may take what the preprocessing says nothing of.
+        """
+        inputs = self.graphs[graph].inputs
+        axes = 4 if self.preprocessing.kind == "image" else 2
+        is_index = inputs[0].dtype.startswith("int")
+        return len(inputs) == 1 and len(inputs[0].shape) == axes and not is_index
 
 
 @dataclass(frozen=True)

@@ -55,14 +55,13 @@ def fold(artifact: Artifact, pixels: PixelInput, folder: Path) -> tuple[Artifact
         "bytes": path.stat().st_size,
         "inputs": (taken,),
     }
-    preprocessing = how.model_copy(update={"folded": pixels})
     folded = Artifact(
         folder,
         {name: path},
         manifest.model_copy(
             update={
                 "graphs": {name: info.model_copy(update=changed)},
-                "preprocessing": preprocessing,
+                "preprocessing": how.model_copy(update={"folded": pixels}),
                 "parity": None,
                 "files": {},
                 "provenance": {**manifest.provenance, "folded": {"pixels": pixels, "sha256": info.sha256}},
@@ -81,8 +80,11 @@ def _foldable(artifact: Artifact) -> tuple[str, GraphInfo, ImagePreprocessing]:
         )
     ((name, info),) = manifest.graphs.items()
     how = manifest.preprocessing
-    if how.kind == "features":
-        raise BadInput(f"{artifact.folder}: it takes features, not images; leave `--fold-preprocessing` out")
+    if how.kind != "image":
+        raise BadInput(
+            f"{artifact.folder}: `--fold-preprocessing` is for models of images, but this one takes {how.kind}; "
+            "leave it out"
+        )
     if how.folded is not None:
         raise BadInput(
             f"{artifact.folder}: its graph normalizes by itself already ({how.folded}); leave the option out"

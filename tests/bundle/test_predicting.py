@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.servers.bundles import LABELS, example_inputs, image_bundle, two_graph_bundle
+from benchmarks.servers.bundles import LABELS, example_inputs, feature_bundle, image_bundle, two_graph_bundle
 from compresslab.bundle.predicting import choose_graph, predictions
 from compresslab.errors import ArtifactError, BadInput, DataError
 from compresslab.measure.artifact import Artifact
@@ -100,6 +100,29 @@ def test_an_array_that_does_not_fit_is_refused(
     np.save(tmp_path / "x.npy", array)
     with pytest.raises(DataError, match=said):
         list(predictions(artifact, "model", [tmp_path / "x.npy"]))
+
+
+def test_rows_of_features_give_a_score(tmp_path: Path) -> None:
+    prices = feature_bundle(tmp_path / "prices")
+    rows = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
+    np.save(tmp_path / "rows.npy", rows)
+    np.save(tmp_path / "one.npy", rows[1])
+    answers = list(predictions(prices, "model", [tmp_path / "rows.npy", tmp_path / "one.npy"]))
+    expected = predict(prices, rows)[:, 0]
+    assert [answer.score for answer in answers] == [("price", pytest.approx(value)) for value in expected[[0, 1, 2, 1]]]
+    assert answers[2].plain(3) == {
+        "input": str(tmp_path / "rows.npy"), "row": 2, "target": "price", "value": pytest.approx(expected[2]),
+    }  # fmt: skip
+
+
+def test_what_is_no_row_of_features_is_refused(tmp_path: Path) -> None:
+    prices = feature_bundle(tmp_path / "prices")
+    Image.new("L", (5, 5)).save(tmp_path / "x.png")
+    with pytest.raises(DataError, match=r"x\.png: the model takes 5 features; give rows of them as an \.npy file"):
+        list(predictions(prices, "model", [tmp_path / "x.png"]))
+    np.save(tmp_path / "x.npy", np.zeros((2, 5)))
+    with pytest.raises(DataError, match=r"x\.npy: features must be float32 \[n, 5\], but got float64"):
+        list(predictions(prices, "model", [tmp_path / "x.npy"]))
 
 
 @pytest.mark.parametrize("name", ["x.npy", "x.npz", "x.png"])

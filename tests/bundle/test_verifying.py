@@ -13,8 +13,9 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from benchmarks.servers.bundles import two_graph_bundle
-from compresslab.bundle import verify, write_bundle
+from benchmarks.servers.bundles import feature_bundle, two_graph_bundle
+from compresslab.bundle import write_bundle
+from compresslab.bundle.verifying import verify
 from compresslab.errors import ArtifactError
 from compresslab.report import Report
 
@@ -42,6 +43,14 @@ def test_a_bundle_is_fine_and_its_digest_is_that_of_the_manifest(bundle: Path) -
 def test_two_graphs_of_other_types_are_fine(tmp_path: Path) -> None:
     artifact = two_graph_bundle(tmp_path / "pair")
     assert verify(artifact.folder).artifact == artifact
+
+
+def test_features_are_fine_and_another_width_is_told(tmp_path: Path) -> None:
+    folder = feature_bundle(tmp_path / "prices").folder
+    verify(folder)
+    edit(folder, lambda plain: plain["preprocessing"].update(width=4, mean=[], std=[]))
+    with pytest.raises(ArtifactError, match=r"the preprocessing gives float32 \[1, 4\], but `model\.onnx` takes"):
+        verify(folder)
 
 
 def test_a_stage_folder_has_other_files_by_right(bundle: Path) -> None:

@@ -9,7 +9,8 @@ from typing import get_args
 
 import pytest
 
-from compresslab.bundle import verify
+from benchmarks.servers.bundles import feature_bundle
+from compresslab.bundle.verifying import verify
 from compresslab.errors import BadInput
 from compresslab.measure.artifact import Artifact, load_artifact
 from compresslab.measure.session import SessionOptions
@@ -101,6 +102,18 @@ def test_a_folded_graph_in_every_format(image: Artifact, to: Format, tmp_path: P
     verified = verify(folder)
     assert verified.artifact.manifest.preprocessing.folded == "uint8-nhwc"
     assert "the graph normalizes by itself" in (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_model_of_features(tmp_path: Path) -> None:
+    prices = feature_bundle(tmp_path / "prices")
+    export_bundle(prices, tmp_path / "triton", "triton")
+    config = (tmp_path / "triton" / "prices" / "config.pbtxt").read_text(encoding="utf-8")
+    assert 'input [ { name: "features" data_type: TYPE_FP32 dims: [ 5 ] } ]' in config
+    verify(tmp_path / "triton" / "prices" / "1")
+    card = (tmp_path / "triton" / "prices" / "1" / "README.md").read_text(encoding="utf-8")
+    assert "The output is price, in the units of the training data." in card
+    with pytest.raises(BadInput, match="is for models of images, but this one takes features"):
+        export_bundle(prices, tmp_path / "folded", "onnx", fold="uint8-nhwc")
 
 
 def test_a_repository_may_hold_other_models(image: Artifact, pair: Artifact, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import pytest
 from benchmarks.servers.bundles import LABELS, example_inputs
 from benchmarks.servers.fuzz import CANARY, KILLS_OLD_TRITON, malformed, send_noise, statuses
 from benchmarks.servers.load import load, outputs
-from benchmarks.servers.processes import Server, ServerDied, mlserver, serve_python, triton, triton_python
+from benchmarks.servers.processes import ROOT, Server, ServerDied, mlserver, serve_python, triton, triton_python
 from compresslab.measure.artifact import Artifact
 from compresslab.serving import export_bundle
 from compresslab.serving.tensors import datatype
@@ -262,7 +262,7 @@ def test_plain_mlserver_does_not_either(image: Artifact, tmp_path: Path) -> None
         [str(python.with_name("mlserver")), "start", str(tmp_path / "models")],
         cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
         env={"MLSERVER_HOST": "127.0.0.1", "MLSERVER_HTTP_PORT": "0", "MLSERVER_GRPC_PORT": "0",
-             "MLSERVER_METRICS_ENDPOINT": "", "PATH": str(python.parent)},
+             "MLSERVER_METRICS_ENDPOINT": "", "PATH": str(python.parent), "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert "model.onnx: this is not the file that was exported" in ended.stderr + ended.stdout
 

@@ -107,9 +107,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     trainings = Trainings(Path("runs") / f"{NAME}{'-quick' if options.quick else ''}", options.quick)
     seeds, fresh = ((0,), (10,)) if options.quick else (SEEDS, FRESH)
-    names = list(ARMS)[::-1] if options.beside else list(ARMS)
-    scores = {name: [trainings.score(name, 0.2, seed) for seed in seeds] for name in names}
-    screened = {name: scores[name] for name in ARMS}
+    wanted = [(name, seed) for name in ARMS for seed in seeds]
+    for name, seed in reversed(wanted) if options.beside else wanted:
+        trainings.score(name, 0.2, seed)
+    screened = {name: [trainings.score(name, 0.2, seed) for seed in seeds] for name in ARMS}
     taught = {name: float(np.mean([one["validation"] for one in found])) for name, found in screened.items()
               if not name.startswith(CONTROL)}  # fmt: skip
     best = max(taught, key=lambda name: taught[name])

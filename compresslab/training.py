@@ -167,8 +167,12 @@ def fit(
         BadInput: The batch cannot be shared evenly among the processes.
     """
     here = world()
-    if settings.batch % here.size:
-        raise BadInput(f"{phase}: {here.size} processes must share a batch evenly, but `batch` is {settings.batch}")
+    if here.size > 1 and settings.batch % (here.size * settings.accumulate):
+        what = "a batch" if settings.accumulate == 1 else "parts of a batch"
+        raise BadInput(
+            f"{phase}: {here.size} processes must share {what} evenly, but `batch` is {settings.batch}; make it a "
+            f"multiple of {here.size * settings.accumulate}"
+        )
     # Whatever the launcher says of mixed precision is not meant: `settings.precision` is.
     place = Accelerator(cpu=device == "cpu", mixed_precision="no").device
     last = settings.epochs if until is None else min(until, settings.epochs)
@@ -193,21 +197,21 @@ def fit(
             module.train()
             total, count = 0.0, 0
             for batch in batches(epoch):
-                if len(batch.inputs) % here.size:
-                    raise BadInput(
-                        f"{phase}: {here.size} processes must share a batch evenly, but one has {len(batch.inputs)} "
-                        "samples, which are all there are; start one process"
-                    )
                 current = 0.0
                 rate = settings.learning_rate * _rate(epoch * steps + count, steps * settings.epochs, settings)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 optimizer.zero_grad(set_to_none=True)
-                for part in batch.share(here).parts(settings.accumulate):
-                    share = len(part.inputs) * here.size / len(batch.inputs)
+                for part in batch.parts(settings.accumulate):
+                    if len(part.inputs) % here.size:
+                        raise BadInput(
+                            f"{phase}: {here.size} processes cannot share {len(part.inputs)} samples evenly; there are "
+                            "fewer than a batch, so start one process"
+                        )
+                    share = len(part.inputs) / len(batch.inputs)
                     with torch.autocast(place.type, dtype=_ARITHMETIC[settings.precision],
                                         enabled=settings.precision != "fp32"):  # fmt: skip
-                        value = loss(module, part.to(place)) * share
+                        value = loss(module, part.share(here).to(place)) * share
                     current += float(value.detach())
                     scaler.scale(value).backward()  # type: ignore[no-untyped-call]
                 mean_gradients(trained)

@@ -146,8 +146,9 @@ def test_parts_share_out_the_unlabelled_samples_and_know_the_share_of_the_whole(
         assert part.labelled.sum() in (1, 2)
         assert torch.equal(part.inputs, part.teacher["output"])
         assert torch.equal(part.labelled, part.inputs < 6)
-    two = [batch.share(World(rank, 2)) for rank in range(2)]
-    assert [float(part.labelled_share) for one in two for part in one.parts(2)] == [0.5] * 4
+    shares = [part.share(World(rank, 2)) for part in batch.parts(2) for rank in range(2)]
+    assert [float(one.labelled_share) for one in shares] == [0.5] * 4
+    assert sorted(float(value) for one in shares for value in one.inputs) == list(range(12))
     assert batch.parts(1) == (batch,)
 
 
@@ -174,17 +175,25 @@ def test_the_network_runs_in_half_precision_and_what_is_kept_is_float32(tmp_path
     assert {tensor.dtype for tensor in net.state_dict().values()} == {torch.float32, torch.int64}
 
 
-@pytest.mark.parametrize(("batch", "found"), [(15, "`batch` is 15"), (128, "one has 63 samples")])
-def test_processes_must_share_batches_evenly(tmp_path, monkeypatch, batch, found):
-    """Else one would wait for rows that no other has: 63 samples are one batch, whatever `batch` says."""
+@pytest.mark.parametrize(
+    ("batch", "accumulate", "found"),
+    [
+        (15, 1, "must share a batch evenly, but `batch` is 15; make it a multiple of 2"),
+        (16, 3, "must share parts of a batch evenly, but `batch` is 16; make it a multiple of 6"),
+        # 63 samples are one batch, whatever `batch` says.
+        (128, 1, "cannot share 63 samples evenly; there are fewer than a batch, so start one process"),
+    ],
+)
+def test_processes_must_share_batches_evenly(tmp_path, monkeypatch, batch, accumulate, found):
+    """Else one would wait for rows that no other has."""
     monkeypatch.setattr("compresslab.training.world", lambda: World(0, 2))
 
     def source(epoch):
         for rows in epoch_order(63, batch, seed=0, epoch=epoch):
             yield Batch(INPUTS[rows], TARGETS[rows])
 
-    with pytest.raises(BadInput, match=f"2 processes must share a batch evenly, but {found}"):
-        train(tmp_path, FitSettings(epochs=1, batch=batch), source=source)
+    with pytest.raises(BadInput, match=f"train: 2 processes {found}"):
+        train(tmp_path, FitSettings(epochs=1, batch=batch, accumulate=accumulate), source=source)
 
 
 def test_damaged_checkpoint_is_told_and_training_starts_again(tmp_path):

@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 SERVERS := .venv-serve/.ready .venv-triton/.ready
 
-.PHONY: run test test-slow servers lint bench clean
+.PHONY: run test test-slow servers images lint bench clean
 
 run: $(READY)
 	$(BIN)/compresslab run pipelines/fashion_mnist.yaml
@@ -18,12 +18,17 @@ test-slow: $(READY) $(SERVERS)
 # Real servers to test with: MLServer and Triton need other versions of protobuf and numpy than the rest.
 servers: $(SERVERS)
 
+# Builds the three images and tries what they promise; needs docker or podman.
+images: $(READY)
+	$(BIN)/python -m benchmarks.images
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+	$(BIN)/hadolint docker/*Dockerfile
 
 bench: $(READY) $(SERVERS)
 	$(BIN)/python -m benchmarks.main_job --quick

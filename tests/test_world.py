@@ -16,10 +16,11 @@ import torch
 
 import compresslab
 from compresslab import launcher
+from compresslab.errors import StageFailed
 from compresslab.losses import rkd_angle, rkd_distance
 from compresslab.progress import Silent
 from compresslab.training import Batch, FitSettings, fit
-from compresslab.world import World, everywhere, main_first, mean_gradients, on_main, world
+from compresslab.world import World, everywhere, main_first, mean_gradients, on_main, together, world
 
 # What both processes do; each writes what it saw.
 SCRIPT = textwrap.dedent(
@@ -191,6 +192,18 @@ def test_what_launchers_say(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert (launcher.processes(), launcher.helps(), launcher.started_alone()) == (processes, helps, alone)
+
+
+def test_a_partner_that_is_gone_is_told_and_other_errors_are_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer")
+    with pytest.raises(RuntimeError, match="Connection closed"), together():
+        raise closed
+    monkeypatch.setattr("compresslab.world.processes", lambda: 2)
+    for lost in (closed, torch.distributed.DistNetworkError("recvVector failed")):
+        with pytest.raises(StageFailed, match="a process that trains with this one has ended"), together():
+            raise lost
+    with pytest.raises(RuntimeError, match="mat1 and mat2"), together():
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
 
 def test_both_know_who_they_are_and_part_in_the_end(both: list[dict[str, Any]]) -> None:

@@ -37,13 +37,8 @@ ENV PATH=/opt/venv/bin:$PATH \
     XDG_CACHE_HOME=/tmp/.cache
 WORKDIR /data
 USER 1000:1000
-# Last, because they change with every commit.
-ARG VERSION=""
-ARG REVISION=""
 LABEL org.opencontainers.image.title="compresslab-gate" \
       org.opencontainers.image.description="Gate ONNX models on latency, size and accuracy budgets" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
+      org.opencontainers.image.licenses="Apache-2.0"
 ENTRYPOINT ["compresslab"]
 CMD ["--help"]

@@ -52,13 +52,8 @@ import http.client, os, sys; \
 server = http.client.HTTPConnection('127.0.0.1', int(os.environ['MLSERVER_HTTP_PORT']), timeout=4); \
 server.request('GET', '/v2/health/ready'); \
 sys.exit(server.getresponse().status != 200)"]
-# Last, because they change with every commit.
-ARG VERSION=""
-ARG REVISION=""
 LABEL org.opencontainers.image.title="compresslab-serve" \
       org.opencontainers.image.description="Serve a compresslab bundle by the Open Inference Protocol" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
+      org.opencontainers.image.licenses="Apache-2.0"
 ENTRYPOINT ["python", "-m", "compresslab.serving.mlserver_start"]
 CMD ["/model"]

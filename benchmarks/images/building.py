@@ -17,6 +17,7 @@ from compresslab import __version__
 BASE = "python:3.11-slim-bookworm"
 TORCH_INDEX = "COMPRESSLAB_TORCH_INDEX"
 """The environment variable with the index that has the CPU build of torch, where pip is not configured for one."""
+LABELS = "org.opencontainers.image"
 NO_TORCH = "No matching distribution found for torch=="
 """What pip says where there is none."""
 _MB = 1_000_000
@@ -46,17 +47,19 @@ def build(engine: Engine) -> Iterator[Built]:
     Raises:
         BuildFailed: One could not be built; with `NO_TORCH` in it where `TORCH_INDEX` would help.
     """
-    arguments = [f"VERSION={__version__}", f"REVISION={_revision()}"]
+    # Not by arguments of the Dockerfile: buildah takes a layer for made when only an argument has changed.
+    labels = {"version": __version__, "revision": revision()}
     for image, dockerfile in DOCKERFILES.items():
         begun = time.perf_counter()
         index = os.environ.get(TORCH_INDEX) if image == RUN else None
-        engine.build(image, dockerfile, [*arguments, *([f"TORCH_INDEX={index}"] if index else [])])
+        arguments = {"TORCH_INDEX": index} if index else {}
+        engine.build(image, dockerfile, arguments, {f"{LABELS}.{name}": value for name, value in labels.items()})
         seconds = round(time.perf_counter() - begun, 1)
         size = engine.size(reference(image))
         yield Built(image, size, size - engine.size(BASE), seconds)
 
 
-def _revision() -> str:
+def revision() -> str:
     """The commit, for the label; empty where this is no clone."""
     git = shutil.which("git")
     if git is None:

@@ -13,6 +13,7 @@ from benchmarks.images.engine import Engine
 RUN, GATE, SERVE = "compresslab", "compresslab-gate", "compresslab-serve"
 DOCKERFILES: Final = {RUN: "docker/Dockerfile", GATE: "docker/gate.Dockerfile", SERVE: "docker/serve.Dockerfile"}
 CHECKS: Final = (
+    "labels, version and commit",
     "run, stopped by SIGTERM",
     "run, the same command again",
     "run --log json",

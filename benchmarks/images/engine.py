@@ -13,10 +13,11 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 VARIABLE = "COMPRESSLAB_CONTAINERS"
@@ -38,13 +39,20 @@ class Engine:
     tool: tuple[str, ...]
     builder: Path | None = None
 
-    def build(self, image: str, dockerfile: str, arguments: Sequence[str] = ()) -> None:
+    def build(
+        self,
+        image: str,
+        dockerfile: str,
+        arguments: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
         """Builds an image of the repository; what the tool says goes to stderr.
 
         Raises:
             BuildFailed: It could not be built.
         """
-        given = [word for argument in arguments for word in ("--build-arg", argument)]
+        given = [word for name, value in (arguments or {}).items() for word in ("--build-arg", f"{name}={value}")]
+        given += [word for name, value in (labels or {}).items() for word in ("--label", f"{name}={value}")]
         if self.builder is not None:
             command = [str(self.builder), image, dockerfile, ".", *given]
         else:
@@ -92,12 +100,20 @@ class Engine:
         shown = self.call("logs", container, check=True)
         return [*shown.stdout.splitlines(), *shown.stderr.splitlines()]
 
+    def labels(self, image: str) -> dict[str, str]:
+        """The labels of an image."""
+        return dict(self._shown(image)["Config"].get("Labels") or {})
+
     def health_check(self, image: str) -> list[str]:
         """The command of an image's HEALTHCHECK; empty without one."""
-        (shown,) = json.loads(self.call("image", "inspect", reference(image), check=True).stdout)
+        shown = self._shown(image)
         # docker has it in the configuration, podman beside it.
         health = shown["Config"].get("Healthcheck") or shown.get("Healthcheck") or {}
         return list(health.get("Test", ["CMD"]))[1:]
+
+    def _shown(self, image: str) -> dict[str, Any]:
+        (shown,) = json.loads(self.call("image", "inspect", reference(image), check=True).stdout)
+        return dict(shown)
 
     def wait(self, container: str, timeout: float = 1800.0) -> int:
         """Waits until a container has ended; its exit code."""

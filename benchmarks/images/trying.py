@@ -8,11 +8,13 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from benchmarks.images.building import LABELS, revision
 from benchmarks.images.check import DOCKERFILES, Check, Place, timed
 from benchmarks.images.engine import ROOT, Engine
 from benchmarks.images.gating import check_gate
 from benchmarks.images.running import check_run
 from benchmarks.images.serving import check_serve
+from compresslab import __version__
 
 # Somebody whom no image knows. Who is not root can only be himself.
 _STRANGER = 54321
@@ -30,9 +32,20 @@ def checks(engine: Engine, folder: Path) -> Iterator[Check]:
     shutil.copy(ROOT / "pipelines" / "quickstart.yaml", folder / "pipelines")
     for path in (folder, *folder.rglob("*")):
         os.chown(path, *place.owner)
+    yield _labels(engine)
     yield from check_run(place)
     yield from check_gate(place)
     yield from check_serve(place)
+
+
+def _labels(engine: Engine) -> Check:
+    wanted = {f"{LABELS}.version": __version__, f"{LABELS}.revision": revision()}
+    wrong = [
+        f"{image}: {engine.labels(image)}"
+        for image in DOCKERFILES
+        if not wanted.items() <= engine.labels(image).items()
+    ]
+    return Check("labels, version and commit", "of what was built", "; ".join(wrong) or "of what was built", 0.0)
 
 
 def starts(engine: Engine) -> Iterator[Check]:

@@ -62,11 +62,11 @@ def test_a_container_is_closed_and_removed_whatever_happens(tmp_path: Path) -> N
 def test_building_is_told_the_file_and_the_arguments(tmp_path: Path) -> None:
     log = tmp_path / "log"
     tool = script(tmp_path / "tool", f'echo "$@" >> {log}')
-    Engine("a script", (str(tool),)).build("image", "docker/x", ["VERSION=1"])
-    Engine("a script", ("not called",), tool).build("image", "docker/x", ["VERSION=1"])
+    Engine("a script", (str(tool),)).build("image", "docker/x", {"A": "1"}, {"x.y": "2"})
+    Engine("a script", ("not called",), tool).build("image", "docker/x", {"A": "1"}, {"x.y": "2"})
     assert log.read_text().splitlines() == [
-        "build --build-arg VERSION=1 -t localhost/image -f docker/x .",
-        "image docker/x . --build-arg VERSION=1",
+        "build --build-arg A=1 --label x.y=2 -t localhost/image -f docker/x .",
+        "image docker/x . --build-arg A=1 --label x.y=2",
     ]
 
 

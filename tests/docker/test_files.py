@@ -16,7 +16,9 @@ import typer
 import yaml
 from packaging.requirements import Requirement
 
-from benchmarks.images.check import DOCKERFILES
+from benchmarks.document import load
+from benchmarks.images.__main__ import markdown
+from benchmarks.images.check import CHECKS, DOCKERFILES
 from compresslab.cli.app import app
 
 ROOT = Path(__file__).parents[2]
@@ -82,9 +84,15 @@ def test_an_image_is_run_by_nobody_special(name: str) -> None:
     last = text[text.rindex("\nFROM ") :]
     assert re.findall(r"^USER (.+)$", last, re.MULTILINE) == ["1000:1000"]
     assert bool(re.findall(r"^HEALTHCHECK", last, re.MULTILINE)) == ("serve" in name)
-    assert {"title", "description", "licenses", "version", "revision"} <= set(
-        re.findall(r"org\.opencontainers\.image\.(\w+)=", last)
-    )
+    assert set(re.findall(r"org\.opencontainers\.image\.(\w+)=", last)) == {"title", "description", "licenses"}
+
+
+def test_the_documentation_has_what_was_found() -> None:
+    """`python -m benchmarks.images --table` prints what belongs there."""
+    document = load("images")
+    assert markdown(document) in (ROOT / "docs" / "docker.md").read_text(encoding="utf-8")
+    assert tuple(check["name"] for check in document["checks"]) == CHECKS
+    assert all(one["kept"] for one in [*document["checks"], *document["images"]])
 
 
 # -- compose.yaml ------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 python -m benchmarks.serving             60 s for each server, protocol and model; needs `make servers`
 python -m benchmarks.serving --quick     3 s each
 
-The models are the bundle of runs/fashion-mnist (which `make run` makes, and this does where it is missing; with
+The models are the bundle of runs/fashion_mnist (which `make run` makes, and this does where it is missing; with
 --quick a net of made-up weights takes its place) and one of two small nets. Clients, server and ONNX Runtime share
 this machine, so the figures say what serving costs, not how many users one could have. Any error ends it with 1.
 """
@@ -35,7 +35,7 @@ from compresslab.measure.session import open_session
 from compresslab.serving import export_bundle
 from compresslab.serving.measuring import measure_for_serving
 
-RUN = Path("runs") / "fashion-mnist"
+RUN = Path("runs") / "fashion_mnist"
 CLIENTS = 16
 ROWS = 64
 TOLERANCE = 1e-5

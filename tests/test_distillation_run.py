@@ -109,9 +109,8 @@ def test_the_report_has_the_checks_of_each_stage(ran: Ran) -> None:
     assert "### distill" in checks
     assert "was not tuned" in checks
     assert "no control arm was run" not in checks
-    explained = [
-        point["decisions"]["explained"] for point in load_results(ran.out)["points"] if "explained" in point["decisions"]
-    ]  # fmt: skip
+    decisions = [point["decisions"] for point in load_results(ran.out)["points"]]
+    explained = [one["explained"] for one in decisions if "explained" in one]
     assert len(explained) == 2
     assert ("capacity gap" in checks) == (min(explained) < 0.8)
 
@@ -125,7 +124,7 @@ def test_what_was_not_done_is_told(ran: Ran, tmp_path: Path) -> None:
     out = tmp_path / "hasty"
     run(load_pipeline(path), out, store=ran.out.parent / ".store")
     checks = (out / "report.md").read_text().partition("## Checks")[2]
-    for told in ("no control arm was run", "`temperature: 4` was not tuned", "capacity gap: on the training samples"):
+    for told in ("no control arm was run", "temperature: 4", "was not tuned", "capacity gap: on the training samples"):
         assert told in checks
 
 

@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+SERVERS := .venv-serve/.ready .venv-triton/.ready
 
-.PHONY: run test test-slow lint bench clean
+.PHONY: run test test-slow servers images lint bench clean
 
 run: $(READY)
 	$(BIN)/compresslab run pipelines/fashion_mnist.yaml
@@ -11,8 +12,15 @@ run: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest
 
-test-slow: $(READY)
+test-slow: $(READY) $(SERVERS)
 	$(BIN)/python -m pytest -m slow
+
+# Real servers to test with: MLServer and Triton need other versions of protobuf and numpy than the rest.
+servers: $(SERVERS)
+
+# Builds the three images and tries what they promise; needs docker or podman.
+images: $(READY)
+	$(BIN)/python -m benchmarks.images
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -20,16 +28,28 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+	$(BIN)/hadolint docker/*Dockerfile
 
-bench: $(READY)
+bench: $(READY) $(SERVERS)
 	$(BIN)/python -m benchmarks.main_job --quick
 	$(BIN)/python -m benchmarks.gate_quality --quick
+	$(BIN)/python -m benchmarks.serving --quick
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv .venv-serve .venv-triton runs
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "python 3.11 or newer is needed: make PYTHON=python3.11 ..."'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
 	touch $(READY)
+
+.venv-serve/.ready: pyproject.toml docker/serve-constraints.txt
+	test -x .venv-serve/bin/python || $(PYTHON) -m venv .venv-serve
+	.venv-serve/bin/python -m pip install --quiet --disable-pip-version-check -c docker/serve-constraints.txt -e '.[serve]'
+	touch $@
+
+.venv-triton/.ready: benchmarks/servers/triton-requirements.txt
+	test -x .venv-triton/bin/python || $(PYTHON) -m venv .venv-triton
+	.venv-triton/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/servers/triton-requirements.txt
+	touch $@

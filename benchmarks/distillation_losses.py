@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -105,30 +106,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.table:
         print(markdown(load(NAME)))
         return
-    begun = time.perf_counter()
     trainings = Trainings(Path("runs") / f"{NAME}{'-quick' if options.quick else ''}", options.quick)
     seeds, fresh = ((0,), (10,)) if options.quick else (SEEDS, FRESH)
-    if options.beside:
-        for name in reversed(list(ARMS)):
-            for seed in seeds:
-                trainings.score(name, 0.2, seed)
-        return
+    wanted = [(name, seed) for name in ARMS for seed in seeds]
+    for name, seed in reversed(wanted) if options.beside else wanted:
+        trainings.score(name, 0.2, seed)
     screened = {name: [trainings.score(name, 0.2, seed) for seed in seeds] for name in ARMS}
     taught = {name: float(np.mean([one["validation"] for one in found])) for name, found in screened.items()
               if not name.startswith(CONTROL)}  # fmt: skip
     best = max(taught, key=lambda name: taught[name])
-    control = PATIENT_CONTROL if ARMS[best].epochs > EPOCHS else CONTROL
-    rates = {name: 0.2 if options.quick else _tuned(trainings, name) for name in (best, control)}
-    confirmed = {
-        name: [trainings.score(name, rates[name], seed, test=True) for seed in fresh] for name in (best, control)
-    }
+    control = trainings.control_of(best)
+    pair = (control, best) if options.beside else (best, control)
+    rates: dict[str, float] = {}
+    confirmed: dict[str, list[dict[str, Any]]] = {}
+    for name in pair:
+        rates[name] = 0.2 if options.quick else _tuned(trainings, name)
+        confirmed[name] = [trainings.score(name, rates[name], seed, test=True) for seed in fresh]
+    if options.beside:
+        return
     body = {
         "student_parameters": trainings.parameters(), "epochs": EPOCHS, "views": VIEWS, "seeds": list(seeds),
         "unlabelled": trainings.unlabelled(), "arms": screened, "best": best, "control": control, "rates": rates,
         "fresh_seeds": list(fresh), "confirmed": confirmed,
     }  # fmt: skip
     print(markdown(body))
-    publish(NAME, time.perf_counter() - begun, body, quick=options.quick)
+    publish(NAME, trainings.seconds(), body, quick=options.quick)
 
 
 def _tuned(trainings: Trainings, name: str) -> float:
@@ -142,6 +144,7 @@ class Trainings:
 
     def __init__(self, folder: Path, quick: bool) -> None:
         self._folder = folder
+        self._arms = dict(ARMS)
         self._share, self._views = (0.1, 1) if quick else (1.0, VIEWS)
         self._file = folder / "trainings.jsonl"
         self._done: dict[str, dict[str, Any]] = {}
@@ -163,9 +166,24 @@ class Trainings:
                 one = json.loads(line)
                 self._done.setdefault(one["key"], one)
 
+    def control_of(self, arm: str) -> str:
+        """The name of a control with as many steps as an arm, or a few more."""
+        taught = ARMS[arm]
+        task = self._more if taught.transfer else self._plain
+        shown = sum(len(task.splits[name].inputs) for name in ("train", "transfer") if name in task.splits)
+        epochs = math.ceil(taught.epochs * shown / len(self._plain.splits["train"].inputs))
+        same = next((name for name, one in ARMS.items() if name.startswith(CONTROL) and one.epochs == epochs), None)
+        name = same or f"{CONTROL}, {epochs} epochs"
+        self._arms[name] = Arm(epochs)
+        return name
+
     def unlabelled(self) -> str:
         """What the extra images are."""
         return f"{len(self._more.splits['transfer'].inputs):,} pictures of Debian's package openclipart-png, 28x28 grey"
+
+    def seconds(self) -> float:
+        """Of all trainings, whichever process and start they were made in."""
+        return float(sum(one["seconds"] for one in self._done.values()))
 
     def parameters(self) -> int:
         """Of the student."""
@@ -178,7 +196,7 @@ class Trainings:
         self._read()
         if key in self._done:
             return self._done[key]
-        settings = ARMS[arm]
+        settings = self._arms[arm]
         task = self._more if settings.transfer else self._plain
         stage = settings.stage(rate, self._share, self._views)
         context = self._context(task, seed, digest_of(key))

@@ -4,8 +4,8 @@ python -m benchmarks.score_regression            five seeds
 python -m benchmarks.score_regression --quick    one seed
 python -m benchmarks.score_regression --table    the table of the last full run
 
-The teacher is the mean of gradient-boosted trees and ridge regression, by scikit-learn, on words and parts of words; the
-student is a small network on hashed words alone, in INT8 at the end. On its own training lines the teacher answers
+The teacher is the mean of gradient-boosted trees and ridge regression, by scikit-learn, on words and parts of words;
+the student is a small network on hashed words alone, in INT8 at the end. On its own training lines the teacher answers
 from folds that left them out, since what it remembers of them would teach nothing.
 """
 

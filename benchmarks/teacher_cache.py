@@ -1,6 +1,6 @@
 """What the cache of the teacher's answers is worth: an epoch without a teacher, with cached answers, with a live one.
 
-python -m benchmarks.teacher_cache            five rounds, interleaved
+python -m benchmarks.teacher_cache            three rounds, interleaved
 python -m benchmarks.teacher_cache --quick    one round
 python -m benchmarks.teacher_cache --table    the table of the last full run
 
@@ -35,7 +35,7 @@ from compresslab.teacher import NetworkTeacher
 
 NAME = "teacher_cache"
 PIPELINE = Path(__file__).parent.parent / "pipelines" / "fashion_mnist.yaml"
-ROUNDS = 5
+ROUNDS = 3
 NO_TEACHER, CACHED, LIVE = "no teacher", "cached answers", "answers computed in the epoch"
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from compresslab import __version__
 from compresslab.bundle import write_bundle
 from compresslab.candidate import Candidate, Step
 from compresslab.config import dump_pipeline
@@ -166,7 +167,8 @@ class _Run:
         self.directory.keep_only({point.id for point in report.points})
         self.directory.clear_selected()
         if report.selected is not None:
-            write_bundle(report.point(report.selected), report, self.directory.path / "selected")
+            origin = {"pipeline_digest": digest_of(dump_pipeline(self.pipeline)), "compresslab": __version__}
+            write_bundle(report.point(report.selected), report, self.directory.path / "selected", origin)
         self.directory.lock(self._lock(report.points))
         write_report(report, self.directory.path)
         self.directory.event("done", selected=report.selected, budget=report.budget.status)
@@ -281,6 +283,7 @@ class _Run:
             provenance={
                 "lineage": [{"kind": step.kind, "settings": dict(step.settings)} for step in candidate.lineage],
                 "data": self.task.digest,
+                "splits": {name: split.digest for name, split in self.task.splits.items()},
                 "seed": self.pipeline.seed,
                 "versions": library_versions(*_LIBRARIES),
             },

@@ -1,11 +1,14 @@
 """What the pages in docs/ show can be run as it is shown."""
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from benchmarks.document import load
 from compresslab.config import load_pipeline
+from compresslab.distillation.terms import LossTerm
 
 DOCS = Path(__file__).parents[1] / "docs"
 BLOCKS = [
@@ -25,3 +28,32 @@ def test_pipelines_in_the_pages_are_pipelines(page: str, block: str, tmp_path: P
 
 def test_there_is_something_to_check() -> None:
     assert "regression.md" in {page for page, _ in BLOCKS}
+
+
+DISTILLATION = re.findall(r"```yaml\n(.*?)```", (DOCS / "distillation.md").read_text(encoding="utf-8"), re.DOTALL)
+HEAD = "task: {image_classification: {fashion_mnist: {}}}\nmodel: {checkpoint: a}\n"
+STAGES = "stages:\n  - distill: {student: {residual: {widths: [8]}}, epochs: 1}\n"
+FRAGMENTS = [
+    HEAD + DISTILLATION[0],
+    *(HEAD + line + "\n" + STAGES for line in DISTILLATION[1].splitlines()),
+    HEAD + "stages:\n" + DISTILLATION[2],
+]
+
+
+@pytest.mark.parametrize("block", FRAGMENTS)
+def test_what_the_page_on_distillation_shows_is_read(block: str, tmp_path: Path) -> None:
+    path = tmp_path / "shown.yaml"
+    path.write_text(block, encoding="utf-8")
+    assert load_pipeline(path).stages
+
+
+def test_the_page_on_distillation_names_every_loss() -> None:
+    page = (DOCS / "distillation.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == set(LossTerm.model_fields)
+
+
+@pytest.mark.parametrize("name", ["distillation_losses", "teacher_cache", "score_regression"])
+def test_tables_of_distillation_are_those_of_the_last_full_benchmark(name: str) -> None:
+    """`python -m benchmarks.NAME --table` prints what belongs in the page."""
+    page = (DOCS / "distillation.md").read_text(encoding="utf-8")
+    assert import_module(f"benchmarks.{name}").markdown(load(name)) in page

@@ -15,6 +15,11 @@ def test_table_is_that_of_the_last_full_benchmark():
     assert markdown(load("main_job")) in README
 
 
+def test_the_long_recipes_table_is_that_of_its_last_run():
+    """`python -m benchmarks.main_job --table --long` prints what belongs here."""
+    assert markdown(load("long_recipe")) in README
+
+
 def test_the_gates_figures_are_those_of_the_last_full_benchmark():
     """`python -m benchmarks.gate_quality --table` prints what belongs in the page; the README has its summary."""
     tables = gate_tables(load("gate_quality"))

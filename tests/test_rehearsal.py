@@ -1,11 +1,6 @@
-"""What cannot be trained is refused before anything is, with the place in the pipeline."""
+"""Rehearsal: whatever a stage could not do with its teacher is known before the first one is trained."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,132 +8,123 @@ import pytest
 from compresslab import (
     ConfigError,
     Distill,
+    ImageClassification,
     ModelSpec,
-    Mutual,
     Pipeline,
     Prune,
     Quantize,
     Residual,
     TaskSpec,
+    TeacherSpec,
     Train,
-    plan,
 )
+from compresslab.data.augmentation import Augmentation
 from compresslab.distillation import Recipe
-from compresslab.stages import Tuned
-from compresslab.stages.tuned import Variant
-from compresslab.tasks import ImageClassification
-from compresslab.teacher import TeacherSpec
+from compresslab.distillation.terms import Hint, Kd, LossTerm
+from compresslab.preflight import built
+from compresslab.progress import Silent
+from compresslab.rehearsal import rehearse
+from compresslab.stages import Mutual
+from compresslab.store import Store
+from compresslab.teachers import Teachers
+from compresslab.testing import stripes
 
-NARROW, WIDE = (ModelSpec(residual=Residual(widths=(width, width))) for width in (8, 16))
-
-
-def hint(student: str = "stages.1", teacher: str = "stages.1") -> dict[str, Any]:
-    return {"losses": [{"kd": {}}, {"hint": {"student": student, "teacher": teacher}}]}
-
-
-def distill(**settings: Any) -> Distill:
-    return Distill.model_validate({"epochs": 1, "batch": 64, **settings})
-
-
-def recipe(**settings: Any) -> Recipe:
-    return Recipe.model_validate({"epochs": 1, "batch": 64, **settings})
-
-
-def tuned(*layers: str) -> Tuned:
-    path = ("losses", 1, "hint", "student")
-    return Tuned(tuple(Variant({path: layer}, distill(**hint(layer))) for layer in layers))
+SMALL = ModelSpec(residual=Residual(widths=(8,)))
+LARGE = ModelSpec(residual=Residual(widths=(8, 16)))
+HINT = LossTerm(hint=Hint(student="stages.0", teacher="stages.0"))
+AUGMENTED = Augmentation(flip=True)
 
 
 @pytest.fixture
-def refused(tiny_pipeline: Pipeline, tmp_path: Path, nothing_may_be_made: None) -> Callable[..., str]:
-    """What the pipeline of these stages is refused with; nothing if it is not."""
+def tried(tmp_path):
+    """Rehearses stages on the tiny task, with a teacher of arrays or without one."""
+    np.savez(tmp_path / "stripes.npz", **stripes())
+    np.savez(tmp_path / "predictions.npz", train=5 * np.ones((480, 3), np.float32))
 
-    def refuse(*stages: Any, **changes: Any) -> str:
-        pipeline = replace(tiny_pipeline, stages=stages, **{"references": (), **changes})
-        try:
-            plan(pipeline, tmp_path / "out")
-        except ConfigError as error:
-            return str(error)
-        return ""
+    def play(*stages, taught=True, augment=None, references=()):
+        data = ImageClassification(npz=str(tmp_path / "stripes.npz"), augment=augment or Augmentation())
+        pipeline = Pipeline(
+            task=TaskSpec(image_classification=data),
+            model=SMALL,
+            teacher=TeacherSpec(predictions=str(tmp_path / "predictions.npz")) if taught else None,
+            stages=(Train(epochs=1), *stages),
+            name="tiny",
+        )
+        object.__setattr__(pipeline, "references", references)  # which else need weights
+        task = pipeline.task.load(tmp_path / "cache")
+        baseline = built(SMALL, task, 0)
+        teachers = Teachers(
+            pipeline, baseline, lambda spec: built(spec, task, 0), task, Store(tmp_path / "store"), "cpu", Silent()
+        )
+        rehearse(pipeline, baseline, teachers, task)
 
-    return refuse
-
-
-NEW: dict[str, Any] = {"model": NARROW, "budget": None}
-
-REFUSED: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
-    "a stage": ((distill(**hint("stages.l")),), {}, "tiny: stages[0].distill: `hint`: the student has no layer"),
-    "the new student, not the incoming network": (
-        (distill(student=NARROW, losses=[{"rkd": {"student": "stages.2", "teacher": "stages.1"}}]),), {},
-        "tiny: stages[0].distill: `rkd`: the student has no layer `stages.2`; did you mean `stages.",
-    ),
-    "recovery after pruning": (
-        (Prune(ratio=0.5, recover=recipe(**hint("stages.1", "tail"))),), {},
-        "tiny: stages[0].prune.recover: `hint`: the teacher has no layer `tail`",
-    ),
-    "the traced network of qat": (
-        (Quantize(mode="qat", qat=recipe(**hint("stages.1", "stages.1"))),), {},
-        "tiny: stages[0].quantize.qat: `hint`: layer `stages.1`",
-    ),
-    "what a later stage starts from": (
-        (distill(student=NARROW), Prune(ratio=0.5, recover=recipe(**hint("stages.1.3")))), {},
-        "tiny: stages[1].prune.recover: `hint`: the student has no layer `stages.1.3`",
-    ),
-    "a teacher that is still to be trained": (
-        (Train(epochs=1), distill(student=WIDE, **hint("stages.1", "stages.5"))), NEW,
-        "tiny: stages[1].distill: `hint`: the teacher has no layer `stages.5`",
-    ),
-    "peers of one shape, whichever wins": (
-        (Mutual(epochs=1, peers=(WIDE, WIDE)), distill(**hint("head", "stages.1"))), NEW,
-        "tiny: stages[1].distill: `hint`: the student's features have 2 axes",
-    ),
-    "one of the values to choose from": (
-        (tuned("stages.0", "stages.7"),), {}, "tiny: stages[0].distill: `hint`: the student has no layer `stages.7`",
-    ),
-    "a reference": (
-        (Train(epochs=1),), {"references": (Quantize(), Prune(ratio=0.5, recover=recipe(**hint("stages.9"))))},
-        "tiny: references[1].prune.recover: `hint`: the student has no layer `stages.9`",
-    ),
-    "a peer that is not for this task": (
-        (Mutual(epochs=1, peers=(WIDE, ModelSpec(residual=Residual(widths=(8,)), weights="nowhere.pt"))),), {},
-        "tiny: stages[0].mutual: peers[1]: ",
-    ),
-    "too small a batch": (
-        (distill(batch=2, losses=[{"rkd": {"student": "head", "teacher": "head"}}]),), {},
-        "tiny: stages[0].distill: `rkd` cannot be computed: RKD's angle needs a batch of at least 3 samples",
-    ),
-}  # fmt: skip
+    return play
 
 
-@pytest.mark.parametrize("what", REFUSED)
-def test_refused_with_its_place(refused, what: str) -> None:
-    stages, changes, told = REFUSED[what]
-    assert refused(*stages, **changes).startswith(told)
+NO_TEACHER = Recipe(epochs=1, kd_weight=0.0, task_weight=1.0)
+ASKING = {
+    "distill": (Distill(epochs=1, student=SMALL), "distill"),
+    "distill the incoming": (Distill(epochs=1), "distill"),
+    "recover": (Prune(ratio=0.5), "prune.recover"),
+    "qat": (Quantize(mode="qat"), "quantize.qat"),
+    "auto": (Quantize(mode="auto"), "quantize.qat"),
+    "mutual": (Mutual(epochs=1, peers=(SMALL, SMALL), teacher_weight=1.0), "mutual"),
+}
+SILENT = {
+    "control": Distill(epochs=1, student=SMALL, kd_weight=0.0),
+    "no recovery": Prune(ratio=0.5, recover=None),
+    "recovery by labels": Prune(ratio=0.5, recover=NO_TEACHER),
+    "ptq": Quantize(),
+    "qat by labels": Quantize(mode="qat", qat=NO_TEACHER),
+    "mutual": Mutual(epochs=1, peers=(SMALL, SMALL)),
+}
+
+
+@pytest.mark.parametrize("name", ASKING)
+def test_predictions_of_augmented_data_are_refused_by_every_stage_that_asks(tried, name):
+    """Also by a recovery at the end of the pipeline, which else were found out after hours."""
+    stage, path = ASKING[name]
+    message = rf"^tiny: stages\[1\]\.{path}: a teacher given as predictions cannot answer for augmented"
+    with pytest.raises(ConfigError, match=message):
+        tried(stage, augment=AUGMENTED)
+    tried(stage)
+
+
+@pytest.mark.parametrize("name", SILENT)
+def test_who_does_not_ask_is_not_refused(tried, name):
+    tried(SILENT[name], augment=AUGMENTED)
+
+
+def test_a_reference_that_asks_is_refused_too(tried):
+    with pytest.raises(
+        ConfigError, match=r"^tiny: references\[1\]\.quantize\.qat: a teacher given as predictions cannot"
+    ):
+        tried(augment=AUGMENTED, references=(Quantize(), Quantize(mode="qat")))
 
 
 @pytest.mark.parametrize(
-    ("stages", "changes"),
+    ("losses", "message"),
     [
-        ((distill(student=NARROW, **hint()), Prune(ratio=0.5, recover=recipe(**hint()))), {}),
-        # Of a traced network the layers that it calls can be read.
-        ((Quantize(mode="qat", qat=recipe(**hint("stages.1.0.relu2", "stages.1"))),), {}),
-        ((Quantize(mode="ptq", qat=recipe(**hint("nowhere"))),), {}),
-        # Which of the peers goes on, and teaches, is not known before.
-        ((Mutual(epochs=1, peers=(NARROW, WIDE)), distill(**hint("stages.1", "stages.1"))), NEW),
-        ((tuned("stages.0", "stages.1"),), {}),
+        ((HINT,), r"predictions has no layer `stages\.0`; leave out the losses on features"),
+        (
+            (LossTerm(hint=Hint(student="stage.0", teacher="x")),),
+            r"`hint`: the student has no layer `stage\.0`; did you",
+        ),
     ],
 )
-def test_what_can_be_trained_is_not_refused(refused, stages, changes) -> None:
-    assert refused(*stages, **changes) == ""
+def test_features_of_predictions_are_refused(tried, losses, message):
+    for stage in (Distill(epochs=1, losses=losses), Prune(ratio=0.5, recover=Recipe(epochs=1, losses=losses))):
+        with pytest.raises(ConfigError, match=message):
+            tried(stage)
 
 
-def test_predictions_as_teacher_of_peers_under_augmentation(refused, tiny_pipeline, tmp_path) -> None:
-    """The tiny pipeline's images are shifted: predictions would be of other pixels."""
-    np.savez(tmp_path / "answers.npz", train=np.zeros((480, 3), np.float32))
-    teacher = {"teacher": TeacherSpec(predictions=str(tmp_path / "answers.npz"))}
-    told = refused(Mutual(epochs=1, peers=(NARROW, NARROW), teacher_weight=0.5), **teacher)
-    assert told.startswith("tiny: stages[0].mutual: a teacher given as predictions cannot answer for augmented")
-    assert refused(Mutual(epochs=1, peers=(NARROW, NARROW)), **teacher) == "", "it is not asked"
-    data = ImageClassification(npz=tiny_pipeline.task.image_classification.npz, name="stripes")
-    plain = {"task": TaskSpec(image_classification=data)}
-    assert refused(Mutual(epochs=1, peers=(NARROW, NARROW), teacher_weight=0.5), **teacher, **plain) == ""
+def test_after_different_peers_the_network_is_not_known_before(tried):
+    """Which of them goes on is found out by training, so its layers cannot be looked up; but a student's can."""
+    peers = Mutual(epochs=1, peers=(SMALL, LARGE))
+    hint = LossTerm(hint=Hint(student="stages.1", teacher="stages.1"))
+    more = Distill(epochs=1, losses=(hint, LossTerm(kd=Kd())))
+    tried(peers, more, taught=False)
+    with pytest.raises(ConfigError, match=r"predictions has no layer `stages\.1`"):
+        tried(peers, more.model_copy(update={"student": LARGE}))
+    with pytest.raises(ConfigError, match=r"stages\[2\]\.distill: `hint`: the student has no layer `stages\.1`"):
+        tried(peers, more.model_copy(update={"student": SMALL}))

@@ -82,7 +82,8 @@ def test_the_run_directory_is_complete(finished_run):
         if point.stage != "quantize":
             expected |= {"weights.safetensors", "architecture.json"}
         assert files == expected, point.lineage
-    assert {file.name for file in (out / "selected").iterdir()} == {"model.onnx", "manifest.json", "README.md"}
+    bundle = {file.name for file in (out / "selected").iterdir()}
+    assert bundle == {"model.onnx", "manifest.json", "README.md", "labels.txt"}
 
 
 def test_results_are_those_of_the_report_and_paths_in_them_lead_to_the_files(finished_run):

@@ -135,7 +135,7 @@ def test_a_value_in_a_mapping_of_the_users_own_keys() -> None:
 
 def test_an_entry_that_is_no_mapping() -> None:
     assert problems("cut: {ratio: 0.5}\ncuts: [4]") == [
-        "x.yaml:2: `cuts[0]` must be a mapping with `ratio`, `importance`, `round_to`, `widths`, ..., but got 4"
+        "x.yaml:2: `cuts[0]` must be a mapping with `ratio`, `importance`, `round_to`, `widths`, `flip`, ..., but got 4"
     ]
 
 

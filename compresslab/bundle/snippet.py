@@ -52,7 +52,7 @@ def _features(preprocessing: FeaturePreprocessing) -> list[str]:
 
 
 def _pixels(preprocessing: ImagePreprocessing) -> list[str]:
-    """The same arithmetic as `ImagePreprocessing.open` and `normalize`, written out."""
+    """The same arithmetic as `ImagePreprocessing.open` and `graph_input`, written out."""
     height, width, channels = preprocessing.height, preprocessing.width, preprocessing.channels
     mean, std = list(preprocessing.mean), list(preprocessing.std)
     image = f'ImageOps.exif_transpose(Image.open("{IMAGE}")).convert("{"L" if channels == 1 else "RGB"}")'
@@ -61,9 +61,14 @@ def _pixels(preprocessing: ImagePreprocessing) -> list[str]:
         lines = [f"image = {image}", f"x, y = (side * {(1 - preprocessing.crop) / 2!r} for side in image.size)"]
         image, box = "image", ", box=(x, y, image.width - x, image.height - y)"
     resized = f"{image}.resize(({width}, {height}), Image.Resampling.{preprocessing.resize.upper()}{box})"
+    pixels = f"numpy.asarray({resized}).reshape(1, {height}, {width}, {channels})"
+    if preprocessing.folded is not None:
+        dtype, layout = preprocessing.folded.split("-")
+        order = "" if layout == "nhwc" else ".transpose(0, 3, 1, 2)"
+        return [*lines, f"inputs = {pixels}{order}" + ("" if dtype == "uint8" else f'.astype("{dtype}")')]
     return [
         *lines,
-        f"pixels = numpy.asarray({resized}).reshape(1, {height}, {width}, {channels})",
+        f"pixels = {pixels}",
         f'inputs = ((pixels / 255 - {mean}) / {std}).transpose(0, 3, 1, 2).astype("float32")',
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import traceback
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from compresslab.cli import bench, cache, compare, doctor, gate, report, run, schema
-from compresslab.cli.options import Debug, State
+from compresslab.cli import bench, cache, compare, doctor, export, gate, predict, report, run, schema, verify
+from compresslab.cli.options import Debug, Log, State
 from compresslab.errors import CompresslabError, ConfigError, Interrupted
 from compresslab.launcher import helps
 
@@ -34,6 +35,9 @@ app.command("run")(run.run)
 app.command("gate")(gate.gate)
 app.command("bench")(bench.bench)
 app.command("compare")(compare.compare)
+app.command("export")(export.export)
+app.command("predict")(predict.predict)
+app.command("verify")(verify.verify)
 app.command("report")(report.report)
 app.command("schema")(schema.schema)
 app.command("doctor")(doctor.doctor)
@@ -66,7 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if isinstance(stream, TextIOWrapper):
             # A terminal that cannot show `★` gets a `?`, not a traceback.
             stream.reconfigure(errors="replace")
-    sys.exit(invoke(sys.argv[1:] if arguments is None else arguments))
+    code = invoke(sys.argv[1:] if arguments is None else arguments)
+    # With torch loaded, the collections at the end of a process take more than a second of computing, and whoever has
+    # sent a signal waits for it.
+    gc.freeze()
+    sys.exit(code)
 
 
 def invoke(arguments: Sequence[str]) -> int:
@@ -79,17 +87,32 @@ def invoke(arguments: Sequence[str]) -> int:
     except SystemExit as ending:
         return ending.code if isinstance(ending.code, int) else int(ending.code is not None)
     except CompresslabError as error:
-        if state.debug:
-            traceback.print_exc()
-        elif not helps():  # else the process that it helps has told the same
-            # A configuration error begins with its file and line, which editors and terminals make a link of.
-            typer.echo(str(error) if isinstance(error, ConfigError | Interrupted) else f"error: {error}", err=True)
+        _tell(error, error.exit_code, state)
         return error.exit_code
-    except Exception:
+    except Exception as error:
         # Left to Python it would end with 1, which says "over budget" to whoever reads exit codes.
-        traceback.print_exc()
+        _tell(error, _UNEXPECTED, state)
         return _UNEXPECTED
     return 0
+
+
+def _tell(error: Exception, code: int, state: State) -> None:
+    """Says on stderr what ended the command; the traceback where it is asked for, or nobody expected the error."""
+    with_traceback = state.debug or not isinstance(error, CompresslabError)
+    if helps() and not with_traceback:
+        return  # the process that this one helps has told the same
+    if state.log is Log.json:
+        from compresslab.cli.progress import json_line
+
+        trace = {"traceback": "".join(traceback.format_exception(error))} if with_traceback else {}
+        event = "interrupted" if isinstance(error, Interrupted) else "error"
+        line = json_line(event, kind=type(error).__name__, message=str(error), exit_code=code, **trace)
+        typer.echo(line, err=True)
+    elif with_traceback:
+        traceback.print_exception(error)
+    else:
+        # A configuration error begins with its file and line, which editors and terminals make a link of.
+        typer.echo(str(error) if isinstance(error, ConfigError | Interrupted) else f"error: {error}", err=True)
 
 
 def _interrupt(signal_number: int, _frame: FrameType | None) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,11 +15,19 @@ if TYPE_CHECKING:
 DEFAULT_STORE = Path("runs/.store")
 
 
+class Log(StrEnum):
+    """How a command tells what it does."""
+
+    text = "text"
+    json = "json"
+
+
 @dataclass
 class State:
     """What is known of one invocation outside its command."""
 
     debug: bool = False
+    log: Log = Log.text
 
 
 def _keep_debug(context: typer.Context, debug: bool) -> bool:
@@ -28,6 +37,20 @@ def _keep_debug(context: typer.Context, debug: bool) -> bool:
 
 
 Debug = Annotated[bool, typer.Option("--debug", callback=_keep_debug, help="Show the traceback of an error.")]
+
+
+def _keep_log(context: typer.Context, log: Log) -> Log:
+    if isinstance(context.obj, State):
+        context.obj.log = log
+    return log
+
+
+LogFormat = Annotated[
+    Log,
+    typer.Option(
+        "--log", envvar="COMPRESSLAB_LOG", callback=_keep_log, help="For people, or a JSON object a line for machines."
+    ),
+]
 
 StoreFolder = Annotated[
     Path, typer.Option("--store", metavar="DIR", help="The cache.", show_default=str(DEFAULT_STORE))

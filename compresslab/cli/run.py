@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from compresslab.cli.options import Debug
+from compresslab.cli.options import Debug, Log, LogFormat
 
 
 def run(
@@ -27,11 +27,12 @@ def run(
         Path | None,
         typer.Option(metavar="DIR", help="The cache.", show_default=".store beside the run directory"),
     ] = None,
+    log: LogFormat = Log.text,
     debug: Debug = False,  # noqa: ARG001 - kept by its callback
 ) -> None:
     """Distil, prune and quantize as the pipeline says; measure every model; select one within the budget."""
     from compresslab import runner
-    from compresslab.cli.progress import showing
+    from compresslab.cli.progress import json_line, showing
     from compresslab.cli.results import BUDGET_CODES, show_plan, show_results
     from compresslab.config import load_pipeline
     from compresslab.errors import BadInput, Interrupted
@@ -50,11 +51,17 @@ def run(
             show_plan(lines)
         return
     try:
-        with together(), nullcontext(Silent()) if helps() else showing() as progress:
+        showed = nullcontext(Silent()) if helps() else showing(as_json=log is Log.json)
+        with together(), showed as progress:
             report = runner.run(loaded, out, store=store, fresh=fresh, progress=progress)
     except KeyboardInterrupt as stop:
         raise Interrupted("interrupted: what is finished is kept, and the same command goes on from there") from stop
     if helps():
         return
-    show_results(results(report), out if out is not None else Path("runs") / loaded.name)
+    place = out if out is not None else Path("runs") / loaded.name
+    if log is Log.json:
+        status = report.budget.status
+        typer.echo(json_line("done", run=str(place), selected=report.selected, budget=status))
+    else:
+        show_results(results(report), place)
     raise typer.Exit(BUDGET_CODES[report.budget.status])

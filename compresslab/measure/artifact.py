@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from compresslab.digest import digest_file, digest_of
 from compresslab.errors import ArtifactError
-from compresslab.measure.measurement import IntegerOperators, Parity
+from compresslab.measure.measurement import IntegerOperators, Latency, Parity
 from compresslab.measure.preprocessing import Preprocessing
 from compresslab.measure.session import SessionOptions
 from compresslab.settings import Settings
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION: Final = 1
+
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")]
+"""A name inside the artifact's folder: never a path that leads out of it."""
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class TensorInfo(Settings):
@@ -35,9 +39,8 @@ class TensorInfo(Settings):
 class GraphInfo(Settings):
     """One ONNX file of an artifact."""
 
-    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")]
-    """Its name inside the artifact's folder."""
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    file: FileName
+    sha256: Sha256
     bytes: Annotated[int, Field(ge=1)]
     opset: int
     inputs: tuple[TensorInfo, ...]
@@ -61,8 +64,22 @@ class Manifest(Settings):
     parity: Parity | None = None
     """None where there is no torch module to compare with."""
     integer_operators: IntegerOperators = IntegerOperators(0, 0)
+    files: dict[FileName, Sha256] = Field(default_factory=dict)
+    """The SHA-256 of every other file that belongs to it, by name: a bundle's labels and model card."""
+    latency: tuple[Latency, ...] = ()
+    """A bundle's, as its run measured it on the provenance's machine: what a server is set up from."""
     provenance: Annotated[dict[str, Any], Field(default_factory=dict)]
     """Where it comes from: lineage, versions, seeds; plain data."""
+
+    def prepares(self, graph: str) -> bool:
+        """Whether the preprocessing is for this graph: its one input has as many axes as what that gives.
+
+        Of two towers, one may take what the preprocessing says nothing of.
+        """
+        inputs = self.graphs[graph].inputs
+        axes = 4 if self.preprocessing.kind == "image" else 2
+        is_index = inputs[0].dtype.startswith("int")
+        return len(inputs) == 1 and len(inputs[0].shape) == axes and not is_index
 
 
 @dataclass(frozen=True)
@@ -119,16 +136,28 @@ def load_artifact(path: Path | str, verify: bool = True) -> Artifact:
     folder = _folder_of(Path(path))
     manifest = read_manifest(folder / MANIFEST)
     graphs = {name: folder / info.file for name, info in manifest.graphs.items()}
-    for name, file in graphs.items():
-        info = manifest.graphs[name]
+    artifact = Artifact(folder, graphs, manifest)
+    broken = damage(artifact, verify)
+    if broken:
+        raise ArtifactError("\n".join(broken))
+    return artifact
+
+
+def damage(artifact: Artifact, hashes: bool = True) -> tuple[str, ...]:
+    """What is wrong with the files of an artifact, one sentence a file: missing, or (with `hashes`) changed."""
+    graphs = artifact.manifest.graphs.values()
+    expected = {info.file: info.sha256 for info in graphs} | artifact.manifest.files
+    found = []
+    for name, sha256 in expected.items():
+        file = artifact.folder / name
         if not file.is_file():
-            raise ArtifactError(f"{file}: the manifest names this file, but it is missing; export the model again")
-        if verify and (file.stat().st_size != info.bytes or digest_file(file) != info.sha256):
-            raise ArtifactError(
+            found.append(f"{file}: the manifest names this file, but it is missing; export the model again")
+        elif hashes and digest_file(file) != sha256:
+            found.append(
                 f"{file}: this is not the file that was exported: its SHA-256 differs from the manifest's "
-                f"({info.sha256[:12]}...); copy the artifact again, or export it again"
+                f"({sha256[:12]}...); copy the artifact again, or export it again"
             )
-    return Artifact(folder, graphs, manifest)
+    return tuple(found)
 
 
 def _folder_of(path: Path) -> Path:

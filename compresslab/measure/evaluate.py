@@ -83,13 +83,13 @@ def predict(artifact: Artifact, inputs: Samples, batch: int = 256) -> npt.NDArra
     name, output = session.get_inputs()[0].name, session.get_outputs()[0].name
     parts = []
     for start in range(0, len(inputs), batch):
-        prepared = preprocessing.normalize(inputs[start : start + batch])
+        prepared = preprocessing.graph_input(inputs[start : start + batch])
         try:
             parts.append(session.run([output], {name: prepared})[0])
         except RUNTIME_ERRORS as error:
             raise ArtifactError(
-                f"{path}: it does not run on float32 {list(prepared.shape)}, which its preprocessing gives ({error}); "
-                "export the model again, with a dynamic batch"
+                f"{path}: it does not run on {prepared.dtype} {list(prepared.shape)}, which its preprocessing gives "
+                f"({error}); export the model again, with a dynamic batch"
             ) from error
     outputs = np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
     if outputs.ndim != 2 or len(outputs) != len(inputs):

@@ -47,6 +47,23 @@ def signature(path: Path, session: SessionOptions | None = None) -> tuple[Tensor
     return tuple(_tensor(path, found) for found in open_session(path, session or SessionOptions(), 1).get_inputs())
 
 
+def described(path: Path, session: SessionOptions) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
+    """The inputs and the outputs of the file's graph.
+
+    Raises:
+        ArtifactError: As `signature`.
+    """
+    opened = open_session(path, session, 1)
+    inputs, outputs = opened.get_inputs(), opened.get_outputs()
+    return tuple(_tensor(path, found) for found in inputs), tuple(_tensor(path, found) for found in outputs)
+
+
+def differences(this: Sequence[TensorInfo], other: Sequence[TensorInfo]) -> str:
+    """How two lists of tensors differ, as `this, but that`; empty if they do not. Names of dynamic axes may differ."""
+    ours, theirs = ([(info.name, info.dtype, _fixed(info)) for info in one] for one in (this, other))
+    return "" if ours == theirs else f"{_told(this)}, but {_told(other)}"
+
+
 def onnx_subject(
     path: Path, batches: Sequence[int], dims: Mapping[str, int], session: SessionOptions | None = None
 ) -> Subject:
@@ -88,7 +105,7 @@ def require_same_inputs(this: Sequence[TensorInfo], other: Sequence[TensorInfo],
 def _tensor(path: Path, found: NodeArg) -> TensorInfo:
     if found.type not in _DTYPES:
         raise ArtifactError(
-            f"{path}: its input `{found.name}` is {found.type}; only tensors of numbers can be made up: "
+            f"{path}: its tensor `{found.name}` is {found.type}; only tensors of numbers can be made up: "
             f"{', '.join(_DTYPES)}"
         )
     shape = (size if isinstance(size, int) else size or f"{found.name}_{axis}" for axis, size in enumerate(found.shape))

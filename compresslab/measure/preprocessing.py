@@ -26,6 +26,9 @@ _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
 }
 
+PixelInput = Literal["uint8-nhwc", "uint8-nchw", "float32-nhwc", "float32-nchw"]
+"""How a graph that normalizes by itself takes raw pixels 0..255: their type, and where the channels are."""
+
 # Pillow's decoders let these through on broken files, depending on the format and on where it is cut.
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error)
 
@@ -48,6 +51,8 @@ class ImagePreprocessing(Settings):
     """The filter; Pillow's, so it is antialiased when it shrinks."""
     crop: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """The central share of each side that is kept before resizing."""
+    folded: PixelInput | None = None
+    """How the graph takes raw pixels, where it normalizes by itself; null where it takes what `normalize` gives."""
 
     @model_validator(mode="after")
     def _check_channels(self) -> ImagePreprocessing:
@@ -88,18 +93,34 @@ class ImagePreprocessing(Settings):
         Raises:
             DataError: `images` has another type or shape.
         """
-        expected = (self.height, self.width, self.channels)
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
-            raise DataError(
-                f"images must be uint8 [n, {self.height}, {self.width}, {self.channels}] (rows, columns, channels, "
-                f"raw pixels 0..255), but got {images.dtype} {list(images.shape)}{_remedy(images, expected)}"
-            )
+        self._require_pixels(images)
         result = np.empty((len(images), self.channels, self.height, self.width), np.float32)
         for channel, (mean, std) in enumerate(zip(self.mean, self.std, strict=True)):
             plane = result[:, channel]
             np.multiply(images[..., channel], np.float32(1.0 / (255.0 * std)), out=plane)
             plane -= np.float32(mean / std)
         return result
+
+    def graph_input(self, images: Samples) -> npt.NDArray[Any]:
+        """Turns uint8 [n, height, width, channels] into what the graph takes: normalized, or as `folded` says.
+
+        Raises:
+            DataError: `images` has another type or shape.
+        """
+        if self.folded is None:
+            return self.normalize(images)
+        self._require_pixels(images)
+        dtype, layout = self.folded.split("-")
+        ordered = images if layout == "nhwc" else images.transpose(0, 3, 1, 2)
+        return np.ascontiguousarray(ordered, dtype=dtype)
+
+    def _require_pixels(self, images: Samples) -> None:
+        expected = (self.height, self.width, self.channels)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
+            raise DataError(
+                f"images must be uint8 [n, {self.height}, {self.width}, {self.channels}] (rows, columns, channels, "
+                f"raw pixels 0..255), but got {images.dtype} {list(images.shape)}{_remedy(images, expected)}"
+            )
 
     def _pixels(self, image: Image.Image) -> npt.NDArray[np.uint8]:
         upright = ImageOps.exif_transpose(image)
@@ -136,6 +157,10 @@ class FeaturePreprocessing(Settings):
         if self.std and min(self.std) <= 0:
             raise ValueError("`std > 0` must hold for every feature")
         return self
+
+    def graph_input(self, features: Samples) -> npt.NDArray[np.float32]:
+        """What the graph takes: the same as `normalize`."""
+        return self.normalize(features)
 
     def normalize(self, features: Samples) -> npt.NDArray[np.float32]:
         """Turns float32 [n, width] into C-contiguous float32 [n, width], always a copy.

@@ -60,7 +60,7 @@ def subject_of(artifact: Artifact, examples: Samples, largest_batch: int) -> Sub
     if len(examples) == 0:
         raise DataError("there are no examples to measure with; give a validation split")
     chosen = examples[np.arange(max(EXAMPLES, largest_batch)) % len(examples)]
-    prepared = artifact.manifest.preprocessing.normalize(chosen)
+    prepared = artifact.manifest.preprocessing.graph_input(chosen)
     inputs = {name: {info.inputs[0].name: prepared} for name, info in artifact.manifest.graphs.items()}
     return Subject(str(artifact.folder), artifact.graphs, artifact.manifest.session, inputs)
 

@@ -43,6 +43,24 @@ def run(code: str, folder: Path) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.parametrize("folded", ["uint8-nhwc", "uint8-nchw", "float32-nhwc", "float32-nchw"])
+@pytest.mark.parametrize("preprocessing", [GREY, COLOUR], ids=["grey", "colour"])
+def test_the_code_for_a_graph_that_normalizes_gives_it_the_pixels(
+    make_report: MakeReport, tmp_path: Path, preprocessing: ImagePreprocessing, folded: str
+) -> None:
+    artifact = make_report(preprocessing).point("b2").artifact
+    how = preprocessing.model_copy(update={"folded": folded})
+    code = answer_sample(artifact.manifest.model_copy(update={"preprocessing": how})).splitlines()
+    lines = [line for line in code if not line.startswith(("session", "print"))]
+    pixels = np.random.default_rng(3).integers(0, 256, size=(40, 30, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    run("\n".join([*lines, "numpy.save('inputs.npy', inputs)"]), tmp_path)
+    inputs = np.load(tmp_path / "inputs.npy")
+    expected = how.graph_input(how.open(tmp_path / "image.png")[np.newaxis])
+    assert inputs.dtype == expected.dtype
+    np.testing.assert_array_equal(inputs, expected)
+
+
 @pytest.mark.parametrize(
     ("preprocessing", "session"),
     [

@@ -107,3 +107,15 @@ def test_a_configuration_error_begins_with_its_file_and_line(command: Command, p
         "--set stages.prune.ratio=1.4: stages[0].prune: `0 < ratio < 1` must hold, but got 1.4\n"
         "--set seed=x: `seed` must be a whole number, but got 'x' (text)\n"
     )
+
+
+def test_the_end_of_the_process_does_not_search_for_garbage() -> None:
+    """With torch loaded that takes more than a second of computing, of the ten that a container has after SIGTERM."""
+    code = """
+import atexit, gc
+from compresslab.cli import main
+atexit.register(lambda: print("frozen:", gc.get_freeze_count() > 0))
+main(["--version"])
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "compresslab 0.1.0\nfrozen: True\n", "")

@@ -1,12 +1,14 @@
-"""Progress: lines where the output is piped, bars on a terminal."""
+"""Progress: lines where the output is piped, bars on a terminal, JSON where it is asked for."""
 
 from __future__ import annotations
 
 import io
+import json
+import math
 
 from rich.console import Console
 
-from compresslab.cli.progress import Bars, Lines, showing
+from compresslab.cli.progress import Bars, JsonLines, Lines, showing
 
 
 class Clock:
@@ -88,3 +90,66 @@ def test_a_terminal_gets_a_bar_with_its_figures_and_keeps_a_line_a_phase() -> No
     assert "note: [bold]not markup\n" in text
     assert "distill [ab12]  stopped at 3 of 4 after" in text
     assert "prune  done in" in text
+
+
+def logged(stream: io.StringIO) -> list[dict]:
+    """Every line as an object, strictly: `NaN` is not JSON. Without the time, which each must have."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    lines = [json.loads(line, parse_constant=refuse) for line in stream.getvalue().splitlines()]
+    assert all(line.pop("time") > 1.7e9 for line in lines)
+    return lines
+
+
+def test_json_lines_tell_phases_and_figures_and_how_long_it_takes() -> None:
+    stream, clock = io.StringIO(), Clock()
+    lines = JsonLines(stream, every=5.0, clock=clock)
+    lines.advance()
+    lines.start("distill", 100)
+    for _ in range(8):
+        clock.now += 1.0
+        lines.advance(5, epoch=1, loss=0.53124)
+    lines.start("prune", 10)
+    lines.note("the channels\nare few")
+    lines.close()
+    lines.close()
+    assert logged(stream) == [
+        {"event": "start", "phase": "distill", "total": 100},
+        {
+            "event": "progress", "epoch": 1, "loss": 0.53124, "phase": "distill", "done": 25, "total": 100,
+            "seconds": 5.0, "eta_s": 15.0,
+        },
+        {"event": "end", "epoch": 1, "loss": 0.53124, "phase": "distill", "done": 40, "total": 100, "seconds": 8.0},
+        {"event": "start", "phase": "prune", "total": 10},
+        {"event": "note", "message": "the channels\nare few"},
+        {"event": "end", "phase": "prune", "done": 0, "total": 10, "seconds": 0.0},
+    ]  # fmt: skip
+
+
+def test_json_lines_say_null_for_what_is_not_known_or_not_finite() -> None:
+    """The first steps have no pace; a loss may overflow; and a reader's JSON parser takes neither NaN nor Infinity."""
+    stream, clock = io.StringIO(), Clock()
+    lines = JsonLines(stream, every=5.0, clock=clock)
+    lines.start("train", 100)
+    clock.now += 6.0
+    lines.advance(1, loss=math.nan)
+    clock.now += 6.0
+    lines.advance(1, loss=math.inf)
+    lines.close()
+    assert [(line.get("loss"), line.get("eta_s")) for line in logged(stream)] == [
+        (None, None), (None, None), (None, 588.0), (None, None),
+    ]  # fmt: skip
+    assert stream.getvalue().count('"loss": null') == 3
+
+
+def test_json_is_asked_for_and_comes_on_a_terminal_too() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    with showing(stream, as_json=True) as progress:
+        progress.start("train", 1)
+    assert [line["event"] for line in logged(stream)] == ["start", "end"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 import compresslab
+from compresslab.errors import Diverged, Interrupted
 from compresslab.measure.budget import BudgetResult
 from compresslab.measure.measurement import Estimate
 from compresslab.pipeline import Pipeline
@@ -134,6 +136,62 @@ def test_workers_is_refused_while_nothing_runs_in_parallel(command: Command, pip
         2,
         "error: `run` compresses one model at a time, but got `--workers 4`; leave it out\n",
     )
+
+
+@pytest.mark.parametrize("asked", ["option", "environment"])
+def test_as_json_every_line_is_an_object(
+    command: Command, pipeline_file: str, fake_runner: ModuleType, report: Report,
+    monkeypatch: pytest.MonkeyPatch, asked: str,
+) -> None:  # fmt: skip
+    """A collector of logs reads both streams of a container and nothing else."""
+
+    def run(*_: Any, progress: Any, **__: Any) -> Report:
+        progress.start("train", 2)
+        progress.note("look here")
+        progress.advance(2, epoch=1, loss=0.25)
+        return replace(report, budget=BudgetResult("fail", ("p90_ms: at most 0.05, but measured 0.12",)))
+
+    fake_runner.run = run
+    if asked == "environment":
+        monkeypatch.setenv("COMPRESSLAB_LOG", "json")
+    ended = command("run", pipeline_file, *(["--log", "json"] if asked == "option" else []))
+    assert ended.code == 1
+    told = [json.loads(line) for line in ended.err.splitlines()]
+    assert [line["event"] for line in told] == ["start", "note", "end"]
+    assert (told[-1]["phase"], told[-1]["epoch"], told[-1]["loss"]) == ("train", 1, 0.25)
+    (done,) = [json.loads(line) for line in ended.out.splitlines()]
+    assert done.pop("time") > 1.7e9
+    assert done == {"event": "done", "run": "runs/x", "selected": "bbbb", "budget": "fail"}
+
+
+@pytest.mark.parametrize(
+    ("error", "event", "code"),
+    [
+        (Diverged("the loss became nan"), "error", 4),
+        (KeyboardInterrupt("signal 15"), "interrupted", 130),
+        (ZeroDivisionError("division by zero"), "error", 4),
+    ],
+)
+def test_as_json_what_ended_it_is_an_object_too(
+    command: Command, pipeline_file: str, fake_runner: ModuleType, error: BaseException, event: str, code: int
+) -> None:
+    def run(*_: Any, **__: Any) -> Report:
+        raise error
+
+    fake_runner.run = run
+    ended = command("run", pipeline_file, "--log", "json")
+    assert (ended.code, ended.out) == (code, "")
+    (told,) = [json.loads(line) for line in ended.err.splitlines()]
+    kind = Interrupted if event == "interrupted" else type(error)
+    assert (told["event"], told["kind"], told["exit_code"]) == (event, kind.__name__, code)
+    assert (str(error) in told["message"]) == (event == "error")
+    assert ("Traceback" in told.get("traceback", "")) == isinstance(error, ZeroDivisionError)
+
+
+def test_a_log_format_that_there_is_not_is_refused(command: Command, pipeline_file: str) -> None:
+    ended = command("run", pipeline_file, "--log", "xml")
+    assert ended.code == 2
+    assert "Invalid value for '--log'" in ended.err
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])

@@ -83,6 +83,29 @@ def test_a_dumped_pipeline_reads_back_the_same(file: Path, tmp_path: Path) -> No
     assert plain["stages"][1]["prune"]["round_to"] == Prune(ratio=0.4).round_to, "defaults are written out"
 
 
+@pytest.mark.parametrize(
+    "teacher",
+    [
+        "{predictions: ensemble.npz}",
+        "{checkpoint: large}",
+        "{residual: {widths: [64]}, weights: sub/best.pt}",
+        "{average: [{checkpoint: large, weight: 2}, {predictions: ensemble.npz}]}",
+        "{best_of: [{checkpoint: large}, {average: [{python: 'net.py:build'}, {checkpoint: small, weight: 0.5}]}]}",
+    ],
+)
+def test_a_teacher_of_every_kind_reads_back_the_same(file: Path, tmp_path: Path, teacher: str) -> None:
+    """Its files are beside the first file, wherever the dumped one lies."""
+    file.write_text(f"{TEXT}teacher: {teacher}\n", encoding="utf-8")
+    pipeline = load_pipeline(file)
+    dumped = tmp_path / "elsewhere" / "lock.yaml"
+    dumped.parent.mkdir()
+    plain = dump_pipeline(pipeline)
+    dumped.write_text(yaml.safe_dump({"lock_version": 1, "pipeline": plain}), encoding="utf-8")
+    assert pipeline.teacher is not None
+    assert load_pipeline(dumped).teacher == pipeline.teacher
+    assert "null" not in json.dumps(plain["teacher"]), "sources that were not given are not told"
+
+
 def test_a_pipeline_made_in_python_dumps_to_a_file_that_makes_the_same(tmp_path: Path) -> None:
     pipeline = Pipeline(
         task=TaskSpec.model_validate({"image_classification": {"python": "mine:images"}}),

@@ -5,7 +5,7 @@ from PIL import Image
 
 from compresslab.data import hf_saved
 from compresslab.data.decoding import Decoding
-from compresslab.data.hf_saved import load_saved
+from compresslab.data.hf_saved import is_saved, load_saved, read_saved_images
 from compresslab.errors import DataError
 
 
@@ -105,3 +105,48 @@ def test_arrays_survive(tmp_path):
         {"image": [Image.fromarray(image) for image in pixels], "label": [0, 1, 0]}, features=features
     )
     assert (load(data, tmp_path).train.inputs == pixels).all()
+
+
+def unlabelled(first=0, count=4, size=(6, 5)):
+    images = [Image.new("L", size, first + index) for index in range(count)]
+    return datasets.Dataset.from_dict({"picture": images, "title": ["x"] * count})
+
+
+def read_images(data, tmp_path, decoding=None):
+    data.save_to_disk(str(tmp_path / "saved"))
+    return read_saved_images(tmp_path / "saved", decoding or Decoding(), tmp_path / "cache")
+
+
+def test_images_alone_need_no_labels(tmp_path):
+    found = read_images(unlabelled(count=6).select([5, 0, 3]), tmp_path)
+    assert found[:, 0, 0, 0].tolist() == [5, 0, 3]
+    assert read_images(table(), tmp_path / "labelled").shape == (4, 5, 6, 1), "labels are not in the way"
+
+
+def test_images_of_all_splits_whatever_they_are_called(tmp_path):
+    splits = datasets.DatasetDict({"odd": unlabelled(10), "test": unlabelled(20, 2)})
+    assert read_images(splits, tmp_path)[:, 0, 0, 0].tolist() == [10, 11, 12, 13, 20, 21]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (lambda: unlabelled().remove_columns("picture"), "exactly one column must be of type Image, but 0 are"),
+        (
+            lambda: datasets.DatasetDict({"one": unlabelled(), "two": unlabelled(size=(5, 5))}),
+            "the images of `two` differ in size from the others; give `size`",
+        ),
+    ],
+)
+def test_images_that_cannot_be_read_are_told(tmp_path, data, message):
+    with pytest.raises(DataError, match=rf"saved.*: {message}"):
+        read_images(data(), tmp_path)
+
+
+def test_a_saved_data_set_is_known_by_its_own_files(tmp_path):
+    unlabelled().save_to_disk(str(tmp_path / "one"))
+    datasets.DatasetDict({"train": unlabelled()}).save_to_disk(str(tmp_path / "many"))
+    (tmp_path / "folder").mkdir()
+    Image.new("L", (6, 5)).save(tmp_path / "folder" / "a.png")
+    found = {name: is_saved(tmp_path / name) for name in ("one", "many", "folder", "gone")}
+    assert found == {"one": True, "many": True, "folder": False, "gone": False}

@@ -54,6 +54,32 @@ def test_normalize_refuses_other_arrays_and_says_how_to_mend_them(images: np.nda
         GREY.normalize(images)
 
 
+@pytest.mark.parametrize(
+    ("folded", "dtype", "axes"),
+    [
+        ("uint8-nhwc", np.uint8, (0, 1, 2, 3)),
+        ("uint8-nchw", np.uint8, (0, 3, 1, 2)),
+        ("float32-nhwc", np.float32, (0, 1, 2, 3)),
+        ("float32-nchw", np.float32, (0, 3, 1, 2)),
+    ],
+)
+def test_a_graph_that_normalizes_by_itself_gets_pixels(folded: str, dtype: type, axes: tuple[int, ...]) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 2, 3, 3), dtype=np.uint8)
+    given = RGB.model_copy(update={"folded": folded}).graph_input(images)
+    assert given.dtype == dtype
+    assert given.flags.c_contiguous
+    np.testing.assert_array_equal(given, images.transpose(axes))
+
+
+def test_any_other_graph_gets_what_normalize_gives() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 2, 3, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(RGB.graph_input(images), RGB.normalize(images))
+    folded = RGB.model_copy(update={"folded": "uint8-nhwc"})
+    for preprocessing in (RGB, folded):
+        with pytest.raises(DataError, match="do not scale the pixels"):
+            preprocessing.graph_input(images / 255)
+
+
 def test_open_keeps_pixels_of_an_image_of_the_right_size() -> None:
     pixels = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
     np.testing.assert_array_equal(RGB.open(encoded(Image.fromarray(pixels))), pixels)

@@ -139,7 +139,7 @@ def broken(change):
     ("predictions", "message"),
     [
         ({}, "no predictions `train`, which the split `train` needs; found nothing. There must be one array for each"),
-        ({"trian": sure(LABELS)}, "no predictions `train`, which the split `train` needs; found `trian`"),
+        ({"training": sure(LABELS)}, "no predictions `train`, which the split `train` needs; found `training`"),
         ({"train": sure(LABELS[:-1])}, r"`train` has 119 rows, but the data has 120 samples there; predict for all"),
         ({"train": sure(LABELS)[:84]}, "`train` has 84 rows, but the data has 120"),
         ({"train": np.concatenate([sure(LABELS)] * 2)}, "`train` has 240 rows, but the data has 120"),

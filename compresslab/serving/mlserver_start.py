@@ -1,0 +1,125 @@
+"""Starts MLServer on an exported folder, or on a bundle as it is; needs the `serve` extra.
+
+    python -m compresslab.serving.mlserver_start FOLDER_OR_BUNDLE
+
+`mlserver start FOLDER` does too, but takes requests of any length, and lets whoever reaches it unload models.
+Ports and address are MLServer's own settings: MLSERVER_HTTP_PORT, MLSERVER_GRPC_PORT, MLSERVER_HOST.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, NoReturn
+
+from mlserver import MLServer
+from mlserver.cli.serve import load_settings
+from mlserver.errors import MLServerError
+from mlserver.handlers import ModelRepositoryHandlers
+from mlserver.utils import install_uvloop_event_loop
+
+from compresslab.errors import BadInput, CompresslabError
+from compresslab.measure.artifact import MANIFEST, load_artifact
+from compresslab.measure.machine import usable_cores
+from compresslab.serving.exporting import export_bundle
+from compresslab.serving.mlserver_layout import MODEL_SETTINGS
+from compresslab.serving.request_limit import RequestLimit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mlserver.settings import ModelSettings, Settings
+
+_BYTES_A_NUMBER = 32
+"""The longest a number is in JSON, with its comma and a space."""
+_DYNAMIC = 512
+"""What an axis of any length counts as."""
+_SLACK = 1 << 20
+
+
+class BundleServer(MLServer):  # type: ignore[misc]
+    """MLServer with a limit on requests, and with the models that it has started with.
+
+    Args:
+        settings: The server's.
+        longest: The largest request, in bytes.
+    """
+
+    def __init__(self, settings: Settings, longest: int) -> None:
+        self._longest = longest
+        super().__init__(settings)
+
+    def _create_servers(self) -> None:
+        self._model_repository_handlers = _FixedModels(self._model_repository, self._model_registry)
+        super()._create_servers()
+        self._rest_server._app.add_middleware(RequestLimit, limit=self._longest)
+
+
+class _FixedModels(ModelRepositoryHandlers):  # type: ignore[misc]
+    async def load(self, name: str) -> NoReturn:
+        raise MLServerError(f"{name}: models are loaded when the server starts, and not by requests", 403)
+
+    async def unload(self, name: str) -> NoReturn:
+        raise MLServerError(f"{name}: models are not unloaded by requests", 403)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serves until a signal ends it; returns the exit code."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if len(given) != 1 or given[0].startswith("-"):
+        print(__doc__, file=sys.stderr)  # noqa: T201
+        return BadInput.exit_code
+    try:
+        with served_folder(Path(given[0])) as folder:
+            install_uvloop_event_loop()
+            asyncio.run(_serve(folder))
+    except CompresslabError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    return 0
+
+
+@contextmanager
+def served_folder(path: Path) -> Iterator[Path]:
+    """The folder itself, if it was exported for MLServer; of a bundle or a run, an export that goes again.
+
+    Raises:
+        BadInput: It is neither, or its files are not what its manifest says.
+    """
+    if path.is_dir() and any(path.glob(f"*/{MODEL_SETTINGS}")):
+        for settings in path.glob(f"*/{MODEL_SETTINGS}"):
+            if (settings.parent / MANIFEST).is_file():
+                load_artifact(settings.parent, verify=True)
+        yield path
+        return
+    artifact = load_artifact(path)
+    with TemporaryDirectory(prefix="compresslab-serve-") as made:
+        export_bundle(artifact, Path(made), "mlserver", cores=usable_cores())
+        yield Path(made)
+
+
+async def _serve(folder: Path) -> None:
+    settings, models = await load_settings(str(folder))
+    settings.parallel_workers = 0
+    longest = longest_request(models)
+    settings.grpc_max_message_length = longest
+    await BundleServer(settings, longest).start(models)
+
+
+def longest_request(models: Sequence[ModelSettings]) -> int:
+    """Bytes that the largest batch of any model takes in JSON."""
+    sizes = [0]
+    for model in models:
+        extra = model.parameters.extra if model.parameters else None
+        rows = (extra or {}).get("max_batch", 1)
+        values = sum(prod(size if size > 0 else _DYNAMIC for size in tensor.shape[1:]) for tensor in model.inputs)
+        sizes.append(int(rows) * values)
+    return max(sizes) * _BYTES_A_NUMBER + _SLACK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -19,6 +19,7 @@ from compresslab import Pipeline, Store, StoreError, run
 from compresslab.cli.app import invoke
 from compresslab.progress import Silent
 from compresslab.report import load_results
+from compresslab.tasks import Classes
 from compresslab.teacher import OUTPUT, NetworkTeacher
 
 MB = 1024 * 1024
@@ -104,7 +105,7 @@ def test_the_store_fills_up_wherever_it_may(training, disk, tmp_path, finished_r
 
 def test_teacher_outputs_that_find_no_room(finished_run, disk):
     """More of them than a write buffer holds: numpy's own writing then raises an error that does not name the disk."""
-    task = replace(finished_run.pipeline.task.load(disk.path), labels=tuple(map(str, range(1000))))
+    task = replace(finished_run.pipeline.task.load(disk.path), objective=Classes(tuple(map(str, range(1000)))))
     network = nn.Sequential(nn.Flatten(), nn.Linear(144, 1000))
     teacher = NetworkTeacher(network, "0" * 64, task, Store(disk.path / "store"))
     disk.leave(256 * 1024)

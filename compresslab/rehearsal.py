@@ -76,6 +76,7 @@ class _Rehearsal:
         if isinstance(stage, Mutual):
             built = [self._fitting(f"peers[{index}]", peer) for index, peer in enumerate(stage.peers)]
             self._network = built[0] if len({peer.model_dump_json() for peer in stage.peers}) == 1 else None
+            stage.require_transfer(self._task)
             if stage.teacher_weight and self._teacher is not None:
                 self._teacher.require(stage.mixup, [OUTPUT])
             return

@@ -103,6 +103,14 @@ REFUSED: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
         (Mutual(epochs=1, peers=(WIDE, ModelSpec(residual=Residual(widths=(8,)), weights="nowhere.pt"))),), {},
         "tiny: stages[0].mutual: peers[1]: ",
     ),
+    "a share of unlabelled samples where there are none": (
+        (distill(transfer_ratio=0.5),), {},
+        "tiny: stages[0].distill: `transfer_ratio: 0.5` is given, but stripes has no unlabelled samples",
+    ),
+    "a share of them for peers": (
+        (Mutual(epochs=1, peers=(WIDE, WIDE), transfer_ratio=2.0),), {},
+        "tiny: stages[0].mutual: `transfer_ratio: 2` is given, but stripes has no unlabelled samples",
+    ),
     "too small a batch": (
         (distill(batch=2, losses=[{"rkd": {"student": "head", "teacher": "head"}}]),), {},
         "tiny: stages[0].distill: `rkd` cannot be computed: RKD's angle needs a batch of at least 3 samples",

@@ -35,10 +35,12 @@ def require_trainable(recipe: Recipe, student: nn.Module, teacher: Teacher | Non
         task: The data.
 
     Raises:
-        BadInput: A term is for classes, and the task has none.
+        BadInput: A term is for classes, and the task has none; or a share of unlabelled samples is asked for, and there
+            are none.
         ModelError: A layer is missing, outputs or features do not fit each other, or the batch is too small for a term.
         DataError: The teacher cannot answer for such samples.
     """
+    recipe.require_transfer(task)
     terms = recipe.named_terms(task, taught=teacher is not None)
     recipe.require_layers(student, teacher.module if isinstance(teacher, NetworkTeacher) else None)
     if teacher is None or not recipe.reads_teacher(task):

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import Field
 
+from compresslab.errors import BadInput
 from compresslab.teacher import Cache
 from compresslab.training import FitSettings
+
+if TYPE_CHECKING:
+    from compresslab.tasks import Task
 
 
 class Sampling(FitSettings):
@@ -22,3 +28,15 @@ class Sampling(FitSettings):
     have no labels, so a teacher (or peer) alone speaks about them."""
     cache: Cache = Cache()
     """How the teacher's answers are kept."""
+
+    def require_transfer(self, task: Task) -> None:
+        """Checks that there is what `transfer_ratio` is about.
+
+        Raises:
+            BadInput: The task has no unlabelled samples.
+        """
+        if self.transfer_ratio is not None and "transfer" not in task.splits:
+            raise BadInput(
+                f"`transfer_ratio: {self.transfer_ratio:g}` is given, but {task.name} has no unlabelled samples; give "
+                "`transfer` in the task, or leave it out"
+            )

@@ -131,6 +131,24 @@ def test_the_teacher_answers_each_view_once(asked, augmented, tmp_path) -> None:
     assert len(list((tmp_path / "store").glob("entries/teacher/*"))) == 3, "two of the three were there"
 
 
+def test_a_fresh_store_has_the_teacher_answer_again_and_once(asked, augmented, tmp_path) -> None:
+    """What `--fresh` promises, for the stages of one run together."""
+    teacher = make_teacher(tmp_path, augmented)
+    batches = asked(recipe(views=2), augmented, teacher).batches(0)
+
+    def answered(store: Store) -> dict[str, object]:
+        again = NetworkTeacher(teacher.module, teacher.digest, augmented, store, precision="fp32")
+        found = asked(recipe(views=2), augmented, again).batches(0)
+        assert by_pixels(found) == by_pixels(batches)
+        return {entry.key: entry.created for entry in store.entries()}
+
+    store, fresh = Store(tmp_path / "store"), Store(tmp_path / "store", fresh=True)
+    first, renewed, once = answered(store), answered(fresh), answered(fresh)
+    assert first.keys() == renewed.keys()
+    assert all(renewed[key] > first[key] for key in first)
+    assert once == renewed
+
+
 def test_without_augmentation_all_views_are_one(asked, make_task, tmp_path) -> None:
     task = make_task(Augmentation())
     asked(recipe(views=None), task, make_teacher(tmp_path, task))

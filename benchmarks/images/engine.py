@@ -24,6 +24,7 @@ VARIABLE = "COMPRESSLAB_CONTAINERS"
 ROOT = Path(__file__).parents[2]
 # The tool answers at once or not at all.
 _ANSWERS_S = 60.0
+_FETCHED_S = 600.0
 _TOLD_LINES = 50
 
 
@@ -66,6 +67,15 @@ class Engine:
                 told.append(line)
         if process.returncode != 0:
             raise BuildFailed("".join(told))
+
+    def has(self, image: str) -> bool:
+        """Whether an image is here or can be fetched; the name is complete. A builder of its own brings its bases."""
+        if self.builder is not None or self.call("image", "inspect", image).returncode == 0:
+            return True
+        try:
+            return self.call("pull", image, timeout=_FETCHED_S).returncode == 0
+        except subprocess.TimeoutExpired:
+            return False
 
     def size(self, image: str) -> int:
         """What an image takes, in bytes, with all its layers; the name is complete."""

@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 SERVERS := .venv-serve/.ready .venv-triton/.ready
 
-.PHONY: run test test-slow servers images lint bench clean
+.PHONY: run test test-slow test-contracts servers images lint bench clean
 
 run: $(READY)
 	$(BIN)/compresslab run pipelines/fashion_mnist.yaml
@@ -14,6 +14,10 @@ test: $(READY)
 
 test-slow: $(READY) $(SERVERS)
 	$(BIN)/python -m pytest -m slow
+
+# Of the slow tests those that guard a contract and need nothing but this environment: what continuous integration runs.
+test-contracts: $(READY)
+	$(BIN)/python -m pytest -m slow --ignore=tests/serving --ignore=tests/docker
 
 # Real servers to test with: MLServer and Triton need other versions of protobuf and numpy than the rest.
 servers: $(SERVERS)

@@ -24,6 +24,7 @@ VARIABLE = "COMPRESSLAB_CONTAINERS"
 ROOT = Path(__file__).parents[2]
 # The tool answers at once or not at all.
 _ANSWERS_S = 60.0
+_PULLED_S = 600.0
 _TOLD_LINES = 50
 
 
@@ -67,10 +68,16 @@ class Engine:
         if process.returncode != 0:
             raise BuildFailed("".join(told))
 
+    def has(self, image: str) -> bool:
+        """Whether an image is here, or can be pulled; the name is complete."""
+        if self.call("image", "inspect", image).returncode == 0:
+            return True
+        return self.call("pull", image, timeout=_PULLED_S).returncode == 0
+
     def size(self, image: str) -> int:
         """What an image takes, in bytes, with all its layers; the name is complete."""
-        if self.call("image", "inspect", image).returncode != 0:  # a builder of its own may not keep the base
-            self.call("pull", image)
+        if not self.has(image):  # a builder of its own may not keep the base
+            raise BuildFailed(f"{image} is not here, and cannot be pulled")
         return int(self.call("image", "inspect", "--format", "{{.Size}}", image, check=True).stdout)
 
     def run(

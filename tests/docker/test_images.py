@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.images.building import NO_TORCH, TORCH_INDEX, Built, build
+from benchmarks.images.building import BASE, NO_TORCH, TORCH_INDEX, Built, build
 from benchmarks.images.check import CHECKS, DOCKERFILES, Check
 from benchmarks.images.engine import NONE_FOUND, BuildFailed, Engine, find_engine
 from benchmarks.images.trying import checks
@@ -17,6 +17,8 @@ def engine() -> Engine:
     found = find_engine()
     if found is None:
         pytest.skip(NONE_FOUND)
+    if not found.has(BASE):
+        pytest.skip(f"{found.name} has no {BASE}, and cannot pull it")
     return found
 
 

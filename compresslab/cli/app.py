@@ -71,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             # A terminal that cannot show `★` gets a `?`, not a traceback.
             stream.reconfigure(errors="replace")
     code = invoke(sys.argv[1:] if arguments is None else arguments)
+    # It ends now anyway, and with this code; a signal would only be told as an error in whatever is cleaned up last.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # With torch loaded, the collections at the end of a process take more than a second of computing, and whoever has
     # sent a signal waits for it.
     gc.freeze()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -16,8 +17,10 @@ from compresslab.launcher import processes
 
 T = TypeVar("T")
 
-# The others wait while the main process exports and measures. A process that has died is noticed at once all the same.
-_PATIENCE = timedelta(days=7)
+# How long a process waits for another to appear, or to come as far in a step.
+_TO_MEET = timedelta(minutes=10)
+# How long the others wait while the main one exports and measures. One that has died is noticed at once all the same.
+_TO_WORK = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -39,15 +42,20 @@ def world() -> World:
     Raises:
         BadInput: The launcher's environment is there, but the processes cannot find each other.
     """
-    if processes() == 1:
-        return World(0, 1)
+    return World(0, 1) if processes() == 1 else _connected()[0]
+
+
+@cache
+def _connected() -> tuple[World, torch.distributed.ProcessGroup]:
+    """This process among the others, and a group in which to wait for the main one; on CPUs, for waiting takes none."""
     from accelerate import PartialState
 
     try:
-        state = PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
+        state = PartialState(cpu=not torch.cuda.is_available(), timeout=_TO_MEET)
+        patient = torch.distributed.new_group(timeout=_TO_WORK, backend="gloo")
     except (RuntimeError, ValueError) as error:
         raise BadInput(f"the processes of the launcher cannot find each other: {error}") from error
-    return World(state.process_index, state.num_processes)
+    return World(state.process_index, state.num_processes), patient
 
 
 def everywhere(tensor: Tensor) -> Tensor:
@@ -119,7 +127,7 @@ def on_main(work: Callable[[], T]) -> T:
         except CompresslabError as error:
             failure = error
             outcome[1] = str(error)
-    torch.distributed.broadcast_object_list(outcome, src=0)
+    torch.distributed.broadcast_object_list(outcome, src=0, group=_connected()[1])
     if failure is not None:
         raise failure
     if outcome[1] is not None:
@@ -141,7 +149,7 @@ def main_first(work: Callable[[], T]) -> T:
 def wait() -> None:
     """Returns when every process has come here."""
     if world().size > 1:
-        torch.distributed.barrier()
+        torch.distributed.barrier(group=_connected()[1])
 
 
 @contextmanager
@@ -158,6 +166,7 @@ def together() -> Iterator[None]:
             raise StageFailed("a process that trains with this one has ended; what it said tells why") from error
         raise
     if processes() > 1 and torch.distributed.is_initialized():
+        _connected.cache_clear()
         torch.distributed.destroy_process_group()
 
 

@@ -135,16 +135,21 @@ def trained(folder: Path, accumulate: int) -> list[Any]:
     return [[epoch.loss for epoch in history], [one.flatten().tolist() for one in net.parameters()]]
 
 
+def environment(port: int) -> dict[str, str]:
+    """As a launcher leaves it for two processes."""
+    root = str(Path(compresslab.__file__).parents[1])
+    return {
+        **os.environ, "PYTHONPATH": root, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("processes")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    root = str(Path(compresslab.__file__).parents[1])
-    common = {
-        **os.environ, "PYTHONPATH": root, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
+    common = environment(port)
     started = [
         subprocess.Popen(
             [sys.executable, "-W", "error", "-c", SCRIPT, str(folder)], text=True, stderr=subprocess.PIPE,
@@ -204,6 +209,29 @@ def test_a_partner_that_is_gone_is_told_and_other_errors_are_not_taken_for_it(mo
             raise lost
     with pytest.raises(RuntimeError, match="mat1 and mat2"), together():
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+
+def test_a_process_that_is_left_alone_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its launcher was killed before the others came. The patience that measuring takes is not for that."""
+    code = """
+        from datetime import timedelta
+        from compresslab import world
+        from compresslab.errors import BadInput
+
+        assert world._TO_MEET <= timedelta(minutes=30)
+        world._TO_MEET = timedelta(seconds=1)
+        try:
+            world.world()
+        except BadInput as error:
+            print(error)
+        """
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], env={**environment(port), "RANK": "1", "LOCAL_RANK": "1"},
+        capture_output=True, text=True, timeout=300, check=True,
+    )  # fmt: skip
+    assert ended.stdout.startswith("the processes of the launcher cannot find each other: ")
 
 
 def test_both_know_who_they_are_and_part_in_the_end(both: list[dict[str, Any]]) -> None:

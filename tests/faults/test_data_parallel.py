@@ -10,7 +10,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -126,8 +126,12 @@ def launched(launcher: list[str], folder: Path, *arguments: str, **more: str) ->
         try:
             yield process
         finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+            # A launcher that is killed leaves its processes, which are in sessions of their own.
+            left = workers(process) if process.poll() is None else []
+            process.kill()
+            for one in left:
+                with suppress(ProcessLookupError):
+                    os.kill(one, signal.SIGKILL)
 
 
 def said(folder: Path, rank: int) -> str:

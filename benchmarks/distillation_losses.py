@@ -12,7 +12,6 @@ runs/distillation_losses, so an interrupted benchmark goes on.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import time
@@ -25,21 +24,19 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.clip_art import clip_art
-from benchmarks.document import load, publish
+from benchmarks.document import load, options, publish
 from compresslab.candidate import Candidate, Step
 from compresslab.config import load_pipeline
 from compresslab.digest import digest_of
 from compresslab.distillation.scoring import predicted, validation_score
 from compresslab.distillation.terms import Dist, Dkd, Hint, Kd, LossTerm, StandardisedKd, TaskTerm
-from compresslab.measure.budget import BudgetResult
-from compresslab.measure.measurement import Measurement
 from compresslab.models import ModelSpec, Residual, architecture
-from compresslab.progress import Silent
-from compresslab.stage import Assessment, Context, Stage
+from compresslab.stage import Context, Stage
 from compresslab.stages import Distill, Mutual, Train
 from compresslab.store import Store
 from compresslab.tasks import Task, TaskSpec
 from compresslab.teacher import Cache, NetworkTeacher
+from compresslab.testing import context
 from compresslab.training import FitSettings
 
 NAME = "distillation_losses"
@@ -98,31 +95,27 @@ ARMS: Mapping[str, Arm] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Trains all arms, tunes and confirms the best, prints the tables, publishes the document."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--table", action="store_true")
-    parser.add_argument("--beside", action="store_true", help="a second process: takes the arms from the last on")
-    options = parser.parse_args(arguments)
-    if options.table:
+    asked = options(__doc__, arguments, "--beside")
+    if asked.table:
         print(markdown(load(NAME)))
         return
-    trainings = Trainings(Path("runs") / f"{NAME}{'-quick' if options.quick else ''}", options.quick)
-    seeds, fresh = ((0,), (10,)) if options.quick else (SEEDS, FRESH)
+    trainings = Trainings(Path("runs") / f"{NAME}{'-quick' if asked.quick else ''}", asked.quick)
+    seeds, fresh = ((0,), (10,)) if asked.quick else (SEEDS, FRESH)
     wanted = [(name, seed) for name in ARMS for seed in seeds]
-    for name, seed in reversed(wanted) if options.beside else wanted:
+    for name, seed in reversed(wanted) if asked.beside else wanted:
         trainings.score(name, 0.2, seed)
     screened = {name: [trainings.score(name, 0.2, seed) for seed in seeds] for name in ARMS}
     taught = {name: float(np.mean([one["validation"] for one in found])) for name, found in screened.items()
               if not name.startswith(CONTROL)}  # fmt: skip
     best = max(taught, key=lambda name: taught[name])
     control = trainings.control_of(best)
-    pair = (control, best) if options.beside else (best, control)
+    pair = (control, best) if asked.beside else (best, control)
     rates: dict[str, float] = {}
     confirmed: dict[str, list[dict[str, Any]]] = {}
     for name in pair:
-        rates[name] = 0.2 if options.quick else _tuned(trainings, name)
+        rates[name] = 0.2 if asked.quick else _tuned(trainings, name)
         confirmed[name] = [trainings.score(name, rates[name], seed, test=True) for seed in fresh]
-    if options.beside:
+    if asked.beside:
         return
     body = {
         "student_parameters": trainings.parameters(), "epochs": EPOCHS, "views": VIEWS, "seeds": list(seeds),
@@ -130,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "fresh_seeds": list(fresh), "confirmed": confirmed,
     }  # fmt: skip
     print(markdown(body))
-    publish(NAME, trainings.seconds(), body, quick=options.quick)
+    publish(NAME, trainings.seconds(), body, quick=asked.quick)
 
 
 def _tuned(trainings: Trainings, name: str) -> float:
@@ -199,9 +192,9 @@ class Trainings:
         settings = self._arms[arm]
         task = self._more if settings.transfer else self._plain
         stage = settings.stage(rate, self._share, self._views)
-        context = self._context(task, seed, digest_of(key))
+        around = self._context(task, seed, digest_of(key))
         begun = time.perf_counter()
-        made = stage.apply(self._fresh(seed), context)[0].network
+        made = stage.apply(self._fresh(seed), around)[0].network
         found: dict[str, Any] = {"key": key, "seconds": round(time.perf_counter() - begun, 1)}
         found["validation"] = validation_score(made.module, task)
         if test:
@@ -217,20 +210,13 @@ class Trainings:
 
     def _fresh(self, seed: int) -> Candidate:
         """The student before any training; `train` starts from it as `distill` and `mutual` do from their own."""
-        import torch
-
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model = STUDENT.build(self._plain.signature)
+        model = STUDENT.build(self._plain.signature, seed)
         return Candidate(model, (Step("baseline", {}, {}, architecture.digest(model)),))
 
     def _context(self, task: Task, seed: int, key: str) -> Context:
-        def assess(_: Candidate) -> Assessment:
-            return Assessment(Measurement({}, (), 0.0, {}), BudgetResult("pass"))
-
         teacher = NetworkTeacher(self._teacher.module, architecture.digest(self._teacher), task, self._store)
-        plain = Context(task, teacher, seed, "cpu", self._folder / "scratch" / key[:16], Silent(), assess, key)
-        return replace(plain, tuned=frozenset({"temperature"}))
+        plain = context(self._folder / "scratch" / key[:16], task, seed=seed)
+        return replace(plain, teacher=teacher, key=key, tuned=frozenset({"temperature"}))
 
 
 def markdown(body: Mapping[str, Any]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,14 @@ from compresslab.measure.machine import fingerprint
 
 RESULTS = Path(__file__).parent / "results"
 _LIBRARIES = ("torch", "torch-pruning", "onnx", "onnxruntime", "numpy")
+
+
+def options(module_doc: str | None, arguments: Sequence[str] | None, *more: str) -> argparse.Namespace:
+    """What every benchmark may be asked for, `--quick` and `--table`, and flags of its own."""
+    parser = argparse.ArgumentParser(description=(module_doc or "").partition("\n")[0])
+    for flag in ("--quick", "--table", *more):
+        parser.add_argument(flag, action="store_true")
+    return parser.parse_args(arguments)
 
 
 def publish(name: str, seconds: float, body: Mapping[str, Any], *, quick: bool) -> dict[str, Any]:

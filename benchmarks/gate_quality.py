@@ -9,7 +9,6 @@ An interrupted run goes on where it stopped; `--fresh` records everything again.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import time
@@ -17,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.document import load, publish
+from benchmarks.document import load, options, publish
 from benchmarks.gate_recordings import BASE, BUDGET, NOMINAL, VARIANTS, Condition, Recordings, conditions
 from benchmarks.gate_replay import bootstrap_coverage, exact, observations, others, replay, truth
 from compresslab.measure.gate import Gated, gate
@@ -31,12 +30,8 @@ PROMISED = ("quiet", "load on one core")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Records, gates, replays, prints the tables, publishes the document."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--table", action="store_true")
-    parser.add_argument("--fresh", action="store_true")
-    options = parser.parse_args(arguments)
-    if options.table:
+    asked = options(__doc__, arguments, "--fresh")
+    if asked.table:
         print(markdown(load(NAME)))
         return
     begun = time.perf_counter()
@@ -44,12 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     def say(line: str) -> None:
         print(f"[{time.perf_counter() - begun:5.0f} s] {line}", flush=True)
 
-    folder = Path("runs") / f"{NAME}{'-quick' if options.quick else ''}"
-    if options.fresh:
+    folder = Path("runs") / f"{NAME}{'-quick' if asked.quick else ''}"
+    if asked.fresh:
         shutil.rmtree(folder, ignore_errors=True)
     recordings = Recordings(folder, say)
     extra = recordings.make_models()
-    size = {"processes": 6, "live": 1, "gates": 100, "bootstraps": 4} if options.quick else {
+    size = {"processes": 6, "live": 1, "gates": 100, "bootstraps": 4} if asked.quick else {
         "processes": 60, "live": 6, "gates": 2000, "bootstraps": 100
     }  # fmt: skip
     cases: list[dict[str, Any]] = []
@@ -61,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     body = {"extra_convolutions": extra, "nominal": NOMINAL, "sizes": size, "cases": cases, "live": live}
     body["summary"] = _summary(cases, live)
     print(markdown(body))
-    publish(NAME, time.perf_counter() - begun, body, quick=options.quick)
+    publish(NAME, time.perf_counter() - begun, body, quick=asked.quick)
 
 
 def _case(

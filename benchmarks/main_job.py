@@ -8,14 +8,13 @@ python -m benchmarks.main_job --table    the table of the last full run, as the 
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarks.document import load, publish
+from benchmarks.document import load, options, publish
 from compresslab import Report, load_pipeline, run
 from compresslab.measure.measurement import Estimate, Versus
 from compresslab.report import Point, write_chart
@@ -43,29 +42,25 @@ NAMES = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the pipeline for each seed, prints the table, publishes the document."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--table", action="store_true")
-    parser.add_argument("--long", action="store_true")
-    options = parser.parse_args(arguments)
-    if options.table:
-        print(markdown(load("long_recipe" if options.long else "main_job")))
+    asked = options(__doc__, arguments, "--long")
+    if asked.table:
+        print(markdown(load("long_recipe" if asked.long else "main_job")))
         return
     begun = time.perf_counter()
-    if options.long:
+    if asked.long:
         report = run(load_pipeline(LONG), Path("runs") / LONG.stem)
         made = sum(point.seconds for point in report.points)
         body = {"seeds": [0], "runs": [_rows(report)]}
         print(markdown(body))
         publish("long_recipe", made, body, quick=False)
         return
-    seeds = SEEDS[:1] if options.quick else SEEDS
-    reports = [_run(seed, options.quick) for seed in seeds]
+    seeds = SEEDS[:1] if asked.quick else SEEDS
+    reports = [_run(seed, asked.quick) for seed in seeds]
     body = {"seeds": list(seeds), "runs": [_rows(report) for report in reports]}
     print(markdown(body))
-    if not options.quick:
+    if not asked.quick:
         write_chart(results(reports[0]), PICTURE)
-    publish("main_job", time.perf_counter() - begun, body, quick=options.quick)
+    publish("main_job", time.perf_counter() - begun, body, quick=asked.quick)
 
 
 def _run(seed: int, quick: bool) -> Report:

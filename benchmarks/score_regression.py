@@ -11,7 +11,6 @@ from folds that left them out, since what it remembers of them would teach nothi
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import KFold
 from sklearn.pipeline import FeatureUnion
 
-from benchmarks.document import load, publish
+from benchmarks.document import load, options, publish
 from benchmarks.movie_lines import movie_lines
 from compresslab import BenchSettings, Distill, Mlp, ModelSpec, Pipeline, Quantize, Regression, Report, TaskSpec, run
 from compresslab.report import Point
@@ -42,21 +41,18 @@ _SPLIT, _FOLDS = 7, 5
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Trains the teacher once and the students for each seed, prints the table, publishes the document."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--table", action="store_true")
-    options = parser.parse_args(arguments)
-    if options.table:
+    asked = options(__doc__, arguments)
+    if asked.table:
         print(markdown(load(NAME)))
         return
     begun = time.perf_counter()
     folder = Path("runs") / NAME
     data, predictions, teacher = _prepared(folder)
-    seeds = SEEDS[:1] if options.quick else SEEDS
+    seeds = SEEDS[:1] if asked.quick else SEEDS
     reports = [_run(seed, data, predictions, folder) for seed in seeds]
     body = {"seeds": list(seeds), "features": FEATURES, "teacher": teacher, "runs": [_rows(one) for one in reports]}
     print(markdown(body))
-    publish(NAME, time.perf_counter() - begun, body, quick=options.quick)
+    publish(NAME, time.perf_counter() - begun, body, quick=asked.quick)
 
 
 def _prepared(folder: Path) -> tuple[Path, Path, dict[str, float]]:

@@ -10,9 +10,9 @@ their hash and the spot check against the teacher included.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,17 +21,14 @@ import numpy as np
 import torch
 from scipy import stats
 
-from benchmarks.document import load, publish
+from benchmarks.document import load, options, publish
 from compresslab.config import load_pipeline
 from compresslab.distillation import Recipe, learn
-from compresslab.measure.budget import BudgetResult
-from compresslab.measure.measurement import Measurement
 from compresslab.models import architecture
-from compresslab.progress import Silent
-from compresslab.stage import Assessment, Context
 from compresslab.stages import Distill
 from compresslab.store import Store
 from compresslab.teacher import NetworkTeacher
+from compresslab.testing import context
 
 NAME = "teacher_cache"
 PIPELINE = Path(__file__).parent.parent / "pipelines" / "fashion_mnist.yaml"
@@ -41,11 +38,8 @@ NO_TEACHER, CACHED, LIVE = "no teacher", "cached answers", "answers computed in 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Times the epochs, prints the table, publishes the document."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--table", action="store_true")
-    options = parser.parse_args(arguments)
-    if options.table:
+    asked = options(__doc__, arguments)
+    if asked.table:
         print(markdown(load(NAME)))
         return
     torch.set_num_threads(1)
@@ -54,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with TemporaryDirectory() as folder:
         epochs = _Epochs(Path(folder))
         epochs.cached(0)
-        for number in range(1 if options.quick else ROUNDS):
+        for number in range(1 if asked.quick else ROUNDS):
             # Turned about in each round, so that a drift of the machine does not fall on one of them.
             order = (NO_TEACHER, CACHED, LIVE) if number % 2 == 0 else (LIVE, CACHED, NO_TEACHER)
             for name in order:
@@ -62,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 print(f"round {number + 1}, {name}: {seconds[name][-1]:.2f} s", flush=True)
     body = {"parameters": epochs.parameters, "samples": epochs.samples, "seconds_by_round": seconds}
     print(markdown(body))
-    publish(NAME, time.perf_counter() - begun, body, quick=options.quick)
+    publish(NAME, time.perf_counter() - begun, body, quick=asked.quick)
 
 
 class _Epochs:
@@ -100,9 +94,7 @@ class _Epochs:
         self._learn(Store(self._folder / f"empty{number}"))
 
     def _built(self) -> torch.nn.Module:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return self._student.build(self._task.signature).module
+        return self._student.build(self._task.signature, 0).module
 
     def _learn(self, store: Store | None) -> None:
         self._runs += 1
@@ -110,12 +102,8 @@ class _Epochs:
         if store is not None:
             teacher = NetworkTeacher(self._teacher.module, architecture.digest(self._teacher), self._task, store)
 
-        def assess(_: object) -> Assessment:
-            return Assessment(Measurement({}, (), 0.0, {}), BudgetResult("pass"))
-
-        scratch = self._folder / f"scratch{self._runs}"
-        context = Context(self._task, teacher, 0, "cpu", scratch, Silent(), assess, "benchmark")
-        learn(self._built(), self._recipe, context, "distill")
+        plain = context(self._folder / f"run{self._runs}", self._task)
+        learn(self._built(), self._recipe, replace(plain, teacher=teacher), "distill")
 
 
 def _timed(epoch: Callable[[int], None], number: int) -> float:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from compresslab.errors import ArtifactError, ConfigError, ModelError, Problem
 from compresslab.measure.budget import unmeasured
@@ -19,17 +18,6 @@ if TYPE_CHECKING:
     from compresslab.tasks import Task
 
 
-def built(spec: ModelSpec, task: Task, seed: int) -> TorchModel:
-    """The network of a spec; what it draws comes from `seed` alone.
-
-    Raises:
-        ModelError: As `ModelSpec.build`.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return spec.build(task.signature)
-
-
 def fitting(what: str, spec: ModelSpec, task: Task, seed: int) -> TorchModel:
     """The network of a spec, held against the task; `what` is what to call it in errors.
 
@@ -38,7 +26,7 @@ def fitting(what: str, spec: ModelSpec, task: Task, seed: int) -> TorchModel:
         ArtifactError: The manifest beside a checkpoint is broken.
     """
     try:
-        model = built(spec, task, seed)
+        model = spec.build(task.signature, seed)
         if spec.checkpoint is not None:
             require_same_task(Path(spec.checkpoint), task.labels, task.preprocessing)
         require_fit(model, task.batch("validation", np.arange(2), None), task.outputs)

@@ -12,7 +12,9 @@ from uuid import uuid4
 
 import yaml
 
+from compresslab.errors import BadInput
 from compresslab.measure.artifact import MANIFEST
+from compresslab.report import load_results
 from compresslab.report.writing import write_whole
 from compresslab.store import storage_errors
 
@@ -24,6 +26,14 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    def last_seconds(self) -> dict[tuple[bool | str, ...], float]:
+        """Seconds by (is it a reference, *lineage) in the last results written here; empty if there are none."""
+        try:
+            results = load_results(self.path)
+        except BadInput:
+            return {}
+        return {(point["reference"], *point["lineage"]): point["seconds"] for point in results["points"]}
 
     def event(self, what: str, **figures: Any) -> None:
         """Appends one line to events.jsonl: what happened, when, and its figures."""

@@ -20,9 +20,10 @@ from compresslab import __version__
 from compresslab.bundle import write_bundle
 from compresslab.candidate import Candidate, Step
 from compresslab.config import dump_pipeline
-from compresslab.digest import code_digest, digest_of, library_versions
+from compresslab.digest import digest_of, library_versions
 from compresslab.errors import BadInput, CompresslabError, StageFailed, StoreError
 from compresslab.export import export
+from compresslab.keys import LIBRARIES, Keys
 from compresslab.launcher import started_alone
 from compresslab.measure.artifact import Artifact, load_artifact
 from compresslab.measure.budget import check
@@ -33,10 +34,10 @@ from compresslab.measured import REPORTED, Measurements
 from compresslab.models import architecture
 from compresslab.nodes import Made, Node, Nodes
 from compresslab.pipeline import variants
-from compresslab.preflight import built, fitting, require_measured
+from compresslab.preflight import fitting, require_measured
 from compresslab.progress import Noting, Progress, Silent
 from compresslab.rehearsal import rehearse
-from compresslab.report import Point, Report, load_results, write_report
+from compresslab.report import Point, Report, write_report
 from compresslab.route import PlanLine, going_on, planned, teaching
 from compresslab.run_directory import RunDirectory
 from compresslab.stage import Assessment, Context, Stage
@@ -54,7 +55,6 @@ _ALONE = (
     "`accelerate launch` was asked for several processes and has started this one only; on CPUs several are started by "
     "`torchrun --nproc-per-node N -m compresslab run ...`, or by `accelerate launch --multi_gpu`"
 )
-_LIBRARIES = ("torch", "torch-pruning", "accelerate", "numpy", "onnx", "onnxscript", "onnxruntime", "safetensors")
 
 
 def run(
@@ -120,6 +120,7 @@ class _Run:
         self.trusted = _trusted(pipeline)
         self.nodes = Nodes(self.store, self._export)
         self.measurements = Measurements(self.store, self.task, pipeline.bench)
+        self.keys = Keys(pipeline, self.task, self.device, self.measurements.machine)
         self.baseline_model = fitting("model", pipeline.model, self.task, pipeline.seed)
         self.baseline_step = Step(
             "baseline", pipeline.model.model_dump(mode="json"), {}, architecture.digest(self.baseline_model)
@@ -199,16 +200,18 @@ class _Run:
 
     def plan(self) -> tuple[PlanLine, ...]:
         """The stages, whether the store has them, and what they took when they last ran."""
-        last_time = _last_seconds(self.directory.path)
+        last_time = self.directory.last_seconds()
         root = Node((self.baseline_step,), self.store.root, 0.0, cached=False)
 
         def find(stage: Stage, start: Node, trained: Node | None) -> tuple[Node, ...] | None:
-            return self.nodes.find(self._key(stage, start, trained))
+            return self.nodes.find(self.keys.stage(stage, start, self._teacher_digest(trained)))
 
         def seconds(reference: bool, lineage: Sequence[str]) -> float | None:
             return last_time.get((reference, *lineage))
 
-        first = PlanLine("baseline", self.nodes.find(self._baseline_key()) is not None, seconds(False, ["baseline"]))
+        first = PlanLine(
+            "baseline", self.nodes.find(self.keys.given(self.baseline_step)) is not None, seconds(False, ["baseline"])
+        )
         return (first, *planned(self.pipeline, root, find, seconds))
 
     # -- making ------------------------------------------------------------------------------------------------------
@@ -217,13 +220,13 @@ class _Run:
         def make(_: Path) -> Made:
             return Made((Candidate(self.baseline_model, (self.baseline_step,)),))
 
-        key = self._baseline_key()
+        key = self.keys.given(self.baseline_step)
         node = self.nodes.obtain(key, make)[0]
         self.directory.event("stage", stage="baseline", key=key, cached=node.cached, seconds=node.seconds)
         return node
 
     def _apply(self, stage: Stage, parent: Node) -> tuple[Node, ...]:
-        key = self._key(stage, parent, self.trained)
+        key = self.keys.stage(stage, parent, self._teacher_digest(self.trained))
 
         def make(scratch: Path) -> Made:
             progress = Noting(self.display)
@@ -255,16 +258,20 @@ class _Run:
             return self.teachers.given
         return self.teachers.of(self.trained.candidate(self.trusted).network)
 
+    def _teacher_digest(self, trained: Node | None) -> str | None:
+        if self.teachers.given is not None:
+            return self.teachers.given.digest
+        return None if trained is None else trained.digest
+
     def _held_against(self) -> Artifact | Answers | None:
         """What retention and agreement are of."""
         assert self.baseline is not None
         if self.pipeline.teacher is not None:
             if not self.pipeline.teacher.network:
                 return self.teachers.answers(REPORTED)
-            model = built(self.pipeline.teacher, self.task, self.pipeline.seed)
+            model = self.pipeline.teacher.build(self.task.signature, self.pipeline.seed)
             step = Step("teacher", self.pipeline.teacher.model_dump(mode="json"), {}, architecture.digest(model))
-            key = digest_of(["teacher", step.digest, self._surroundings()])
-            return self.nodes.obtain(key, lambda _: Made((Candidate(model, (step,)),)))[0].artifact()
+            return self.nodes.obtain(self.keys.given(step), lambda _: Made((Candidate(model, (step,)),)))[0].artifact()
         if self.pipeline.model.has_weights:
             return self.baseline.artifact()
         return None if self.trained is None else self.trained.artifact()
@@ -285,49 +292,9 @@ class _Run:
                 "data": self.task.digest,
                 "splits": {name: split.digest for name, split in self.task.splits.items()},
                 "seed": self.pipeline.seed,
-                "versions": library_versions(*_LIBRARIES),
+                "versions": library_versions(*LIBRARIES),
             },
         )
-
-    # -- keys --------------------------------------------------------------------------------------------------------
-
-    def _surroundings(self) -> dict[str, Any]:
-        """What every stage depends on beside its settings and its input."""
-        return {
-            "task": self.task.digest,
-            "seed": self.pipeline.seed,
-            "device": self.device,
-            "threads": torch.get_num_threads(),
-            "processes": world().size,
-            "versions": library_versions(*_LIBRARIES),
-            "code": code_digest("compresslab.nodes", "compresslab.export"),
-        }
-
-    def _baseline_key(self) -> str:
-        return digest_of(["baseline", self.baseline_step.digest, self._surroundings()])
-
-    def _key(self, stage: Stage, parent: Node, trained: Node | None) -> str:
-        if self.teachers.given is not None:
-            teacher: str | None = self.teachers.given.digest
-        else:
-            teacher = None if trained is None else trained.digest
-        parts = {
-            "kind": stage.kind,
-            "version": stage.version,
-            "settings": stage.model_dump(mode="json"),
-            "stage": code_digest(*{type(one).__module__ for one in (stage, *variants(stage))}),
-            "parent": parent.digest,
-            "teacher": teacher,
-            "surroundings": self._surroundings(),
-        }
-        if getattr(stage, "mode", None) == "auto":  # it asks for the verdict: another budget may need other attempts
-            budget = self.pipeline.budget
-            parts["assessed"] = {
-                "budget": None if budget is None else budget.model_dump(mode="json"),
-                "bench": self.pipeline.bench.model_dump(mode="json"),
-                "machine": self.measurements.machine,
-            }
-        return digest_of(parts)
 
     # -- measuring ---------------------------------------------------------------------------------------------------
 
@@ -400,7 +367,7 @@ class _Run:
             "lock_version": 1,
             "pipeline": dump_pipeline(self.pipeline),
             "data": self.task.digest,
-            "surroundings": self._surroundings(),
+            "surroundings": self.keys.surroundings(),
             "machine": dict(self.measurements.machine),
             "points": [
                 {
@@ -429,12 +396,3 @@ def _device(wanted: str) -> str:
     if wanted == "cuda" and not torch.cuda.is_available():
         raise BadInput("`device: cuda` is asked for, but torch finds no CUDA device; use `device: auto` or `cpu`")
     return wanted
-
-
-def _last_seconds(run_directory: Path) -> dict[tuple[bool | str, ...], float]:
-    """Seconds by (is it a reference, *lineage) in the run directory's last results; empty if there are none."""
-    try:
-        results = load_results(run_directory)
-    except BadInput:
-        return {}
-    return {(point["reference"], *point["lineage"]): point["seconds"] for point in results["points"]}

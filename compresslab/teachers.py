@@ -9,7 +9,7 @@ import numpy as np
 
 from compresslab.measure.evaluate import Answers
 from compresslab.models import architecture
-from compresslab.teacher import OUTPUT, NetworkTeacher, Teacher, open_teacher
+from compresslab.teacher import OUTPUT, NetworkTeacher, Question, Teacher, open_teacher
 
 if TYPE_CHECKING:
     from compresslab.candidate import TorchModel
@@ -68,6 +68,6 @@ class Teachers:
             outputs = {}
             for split in splits:
                 rows = np.arange(len(self._task.splits[split].inputs))
-                outputs[split] = np.asarray(exact.answers(split, None, self._progress).of(rows)[OUTPUT])
+                outputs[split] = np.asarray(exact.answers(Question(split, None), self._progress).of(rows)[OUTPUT])
             self._answers = Answers(teacher.digest, outputs)
         return self._answers

@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from compresslab.candidate import Candidate, Step, TorchModel
 from compresslab.digest import digest_of
@@ -52,9 +51,7 @@ def tiny_task(folder: Path) -> Task:
 
 def tiny_candidate(widths: tuple[int, ...] = (8, 16), seed: int = 0) -> Candidate:
     """A residual network with fresh weights, as the root of a pipeline on `tiny_task`."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = ModelSpec(residual=Residual(widths=widths)).build(Signature("images", 1, CLASSES))
+    model = ModelSpec(residual=Residual(widths=widths)).build(Signature("images", 1, CLASSES), seed)
     return Candidate(model, (Step("baseline", {}, {}, digest(model)),))
 
 

@@ -6,7 +6,7 @@ import io
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from compresslab.errors import BadInput, Diverged
 from compresslab.settings import Settings
-from compresslab.world import World, as_in_main, mean_gradients, wait, world
+from compresslab.world import World, as_in_main, everywhere, mean_gradients, wait, world
 
 if TYPE_CHECKING:
     from compresslab.progress import Progress
@@ -102,6 +102,15 @@ class Batch:
         if world.size == 1:
             return self
         return self._rows(torch.arange(world.rank, len(self.inputs), world.size))
+
+    def gathered(self) -> Batch:
+        """What is known of the samples of all processes; the inputs are those of this one."""
+        return replace(
+            self,
+            targets=None if self.targets is None else everywhere(self.targets),
+            labelled=None if self.labelled is None else everywhere(self.labelled),
+            teacher={name: everywhere(values) for name, values in self.teacher.items()},
+        )
 
     def _rows(self, rows: Tensor) -> Batch:
         share = self.labelled_share

@@ -21,7 +21,6 @@ from compresslab import (
 from compresslab.data.augmentation import Augmentation
 from compresslab.distillation import Recipe
 from compresslab.distillation.terms import Hint, Kd, LossTerm
-from compresslab.preflight import built
 from compresslab.progress import Silent
 from compresslab.rehearsal import rehearse
 from compresslab.stages import Mutual
@@ -52,9 +51,15 @@ def tried(tmp_path):
         )
         object.__setattr__(pipeline, "references", references)  # which else need weights
         task = pipeline.task.load(tmp_path / "cache")
-        baseline = built(SMALL, task, 0)
+        baseline = SMALL.build(task.signature, 0)
         teachers = Teachers(
-            pipeline, baseline, lambda spec: built(spec, task, 0), task, Store(tmp_path / "store"), "cpu", Silent()
+            pipeline,
+            baseline,
+            lambda spec: spec.build(task.signature, 0),
+            task,
+            Store(tmp_path / "store"),
+            "cpu",
+            Silent(),
         )
         rehearse(pipeline, baseline, teachers, task)
 

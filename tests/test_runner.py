@@ -31,6 +31,7 @@ from compresslab import (
     run,
 )
 from compresslab.cli.app import invoke
+from compresslab.digest import code_digest
 from compresslab.distillation import Recipe
 from compresslab.measure.bench import BenchSettings
 from compresslab.measure.evaluate import predict
@@ -38,7 +39,6 @@ from compresslab.models import Signature, architecture
 from compresslab.progress import Silent
 from compresslab.report import load_results
 from compresslab.report.results import results
-from compresslab.runner import code_digest
 from compresslab.testing import CLASSES
 
 CHAIN = ("baseline", "train", "distill", "prune", "quantize")
@@ -238,7 +238,7 @@ def test_changed_code_of_a_stage_makes_it_again(finished_run, monkeypatch, nothi
     def edited(*modules: str) -> str:
         return "edited" if modules == ("compresslab.stages.distill",) else code_digest(*modules)
 
-    monkeypatch.setattr("compresslab.runner.code_digest", edited)
+    monkeypatch.setattr("compresslab.keys.code_digest", edited)
     lines = plan(finished_run.pipeline, finished_run.out)
     assert [line.cached for line in lines] == [True, True, True, False, False, False]
 

@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -26,8 +26,8 @@ def showing(stream: TextIO | None = None, *, as_json: bool = False) -> Iterator[
     """A Progress that fits the stream (stderr if not given), for the time of the block; JSON lines if asked for."""
     stream = stream or sys.stderr
     console = Console(file=stream)
-    shown: Bars | Lines | JsonLines
-    shown = JsonLines(stream) if as_json else Bars(console) if console.is_terminal else Lines(stream)
+    bars = console.is_terminal and not as_json
+    shown = Bars(console) if bars else Paced(stream, Json() if as_json else Words())
     try:
         yield shown
     finally:
@@ -96,27 +96,32 @@ class Bars:
             self._task = None
 
 
-class Lines:
-    """A line every few seconds, and one at the end of each phase.
+class Paced:
+    """A line every few seconds, and where a phase ends; what the lines say is the caller's.
 
     Args:
         stream: Where they go.
+        wording: How a phase and a note are told.
         every: Seconds between two lines of one phase.
         clock: Seconds that only grow.
     """
 
-    def __init__(self, stream: TextIO, every: float = _EVERY_S, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, stream: TextIO, wording: Wording, every: float = _EVERY_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._stream = stream
+        self._wording = wording
         self._every = every
         self._clock = clock
         self._phase: _Phase | None = None
         self._told = 0.0
 
     def start(self, phase: str, total: int) -> None:
-        """Tells how the phase before ended."""
+        """Tells how the phase before ended, and the new one where that has a wording."""
         self._end_phase()
         self._phase = _Phase(phase, total, self._clock)
         self._told = self._clock()
+        self._print(self._wording.start(phase, total))
 
     def advance(self, steps: int = 1, **values: float) -> None:
         """Tells how far the phase is, if nothing was told for a while."""
@@ -124,12 +129,12 @@ class Lines:
             return
         self._phase.advance(steps, values)
         if self._clock() - self._told >= self._every:
-            self._print(self._phase.state())
+            self._print(self._wording.state(self._phase))
             self._told = self._clock()
 
     def note(self, message: str) -> None:
-        """Prints it on a line of its own."""
-        self._print(f"note: {message}")
+        """Tells it on a line of its own."""
+        self._print(self._wording.note(message))
 
     def close(self) -> None:
         """Tells how the last phase ended."""
@@ -137,62 +142,68 @@ class Lines:
 
     def _end_phase(self) -> None:
         if self._phase is not None:
-            self._print(self._phase.summary())
+            self._print(self._wording.end(self._phase))
             self._phase = None
 
-    def _print(self, line: str) -> None:
-        self._stream.write(f"{line}\n")
-        self._stream.flush()
+    def _print(self, line: str | None) -> None:
+        if line is not None:
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
 
 
-class JsonLines:
-    """An object a line: `start` and `end` of each phase, `progress` every few seconds, and every `note`.
+class Wording(Protocol):
+    """What is told on a line; None for nothing."""
 
-    Args:
-        stream: Where they go.
-        every: Seconds between two `progress` lines of one phase.
-        clock: Seconds that only grow.
-    """
+    def start(self, phase: str, total: int) -> str | None:
+        """Of a phase that begins."""
 
-    def __init__(self, stream: TextIO, every: float = _EVERY_S, clock: Callable[[], float] = time.monotonic) -> None:
-        self._stream = stream
-        self._every = every
-        self._clock = clock
-        self._phase: _Phase | None = None
-        self._told = 0.0
+    def state(self, phase: _Phase) -> str:
+        """Of a phase that is going on."""
+
+    def end(self, phase: _Phase) -> str:
+        """Of a phase that has ended."""
+
+    def note(self, message: str) -> str:
+        """Of a note."""
+
+
+class Words:
+    """For people."""
 
     def start(self, phase: str, total: int) -> None:
-        """Ends the phase before and tells the new one."""
-        self._end_phase()
-        self._phase = _Phase(phase, total, self._clock)
-        self._told = self._clock()
-        self._print("start", phase=phase, total=total)
+        """Nothing: its first state is told soon."""
 
-    def advance(self, steps: int = 1, **values: float) -> None:
-        """Tells how far the phase is, if nothing was told for a while."""
-        if self._phase is None:
-            return
-        self._phase.advance(steps, values)
-        if self._clock() - self._told >= self._every:
-            self._print("progress", **self._phase.record(), eta_s=_rounded(self._phase.seconds_left()))
-            self._told = self._clock()
+    def state(self, phase: _Phase) -> str:
+        """`distill  45 %  epoch 3  loss 0.5312  32 s left`."""
+        return phase.state()
 
-    def note(self, message: str) -> None:
-        """Tells it as an event of its own."""
-        self._print("note", message=message)
+    def end(self, phase: _Phase) -> str:
+        """`distill  done in 81.0 s  epoch 16  loss 0.2113`, or how far it came."""
+        return phase.summary()
 
-    def close(self) -> None:
-        """Ends the last phase."""
-        self._end_phase()
+    def note(self, message: str) -> str:
+        """The note, as one."""
+        return f"note: {message}"
 
-    def _end_phase(self) -> None:
-        if self._phase is not None:
-            self._print("end", **self._phase.record())
-            self._phase = None
 
-    def _print(self, event: str, **figures: Any) -> None:
-        self._stream.write(json_line(event, **figures) + "\n")
-        self._stream.flush()
+class Json:
+    """For machines: an object a line, `start`, `progress` and `end` of each phase, and every `note`."""
+
+    def start(self, phase: str, total: int) -> str:
+        """The phase and its steps."""
+        return json_line("start", phase=phase, total=total)
+
+    def state(self, phase: _Phase) -> str:
+        """How far it is, its figures, and the seconds left."""
+        return json_line("progress", **phase.record(), eta_s=_rounded(phase.seconds_left()))
+
+    def end(self, phase: _Phase) -> str:
+        """How far it came, and its figures."""
+        return json_line("end", **phase.record())
+
+    def note(self, message: str) -> str:
+        """The message."""
+        return json_line("note", message=message)
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from compresslab.teacher import OUTPUT, Answers
+from compresslab.teacher import OUTPUT, Answers, Question
 from compresslab.training import Batch, epoch_order
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Feed:
         views = dict.fromkeys(self.view(epoch) for epoch in range(recipe.epochs))
         return {
             (split, view): teacher.answers(
-                split, view, self._context.progress, mixup=recipe.mixup, outputs=self._outputs, cache=recipe.cache
+                Question(split, view, recipe.mixup, self._outputs, recipe.cache), self._context.progress
             )
             for view in views
             for split in self.splits

@@ -84,23 +84,22 @@ class TotalLoss:
         outputs, features = learner(batch.inputs)
         outputs = everywhere(outputs)
         features = {key: everywhere(values) for key, values in features.items()}
-        teacher = {name: everywhere(values) for name, values in batch.teacher.items()}
-        labelled = None if batch.labelled is None else everywhere(batch.labelled)
-        targets = None if batch.targets is None else everywhere(batch.targets)
-        if targets is not None and labelled is not None:
-            targets = targets[labelled]
+        whole = batch.gathered()
+        targets = whole.targets
+        if targets is not None and whole.labelled is not None:
+            targets = targets[whole.labelled]
         values = []
         for index, term in enumerate(self._terms):
             seen = Seen(
                 outputs=outputs,
-                teacher=teacher.get(OUTPUT),
+                teacher=whole.teacher.get(OUTPUT),
                 features=tuple(features[_key(index, place)] for place in range(len(term.layers))),
-                teacher_features=tuple(teacher[theirs] for _, theirs in term.layers),
+                teacher_features=tuple(whole.teacher[theirs] for _, theirs in term.layers),
                 targets=targets,
-                labelled=labelled,
+                labelled=whole.labelled,
                 task_loss=self._task.loss,
                 scale=self._task.target_scale,
-                labelled_weight=labelled_weight(labelled, batch.labelled_share),
+                labelled_weight=labelled_weight(whole.labelled, batch.labelled_share),
             )
             values.append(term.weight * term.value(seen))
         return torch.stack(values).sum()

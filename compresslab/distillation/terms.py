@@ -51,6 +51,12 @@ class Seen:
         assert self.teacher is not None, "terms that read the teacher are left out where there is none"
         return self.teacher
 
+    def on_labelled(self, loss: Callable[[Tensor], Tensor]) -> Tensor:
+        """The loss of the labelled samples' targets, as it counts in the whole batch; 0 where the batch has none."""
+        if self.targets is None or len(self.targets) == 0:
+            return self.outputs.float().sum() * 0.0
+        return self.labelled_weight * loss(self.targets)
+
     def of_labelled(self, values: Tensor) -> Tensor:
         """The rows of the labelled samples."""
         return values if self.labelled is None else values[self.labelled]
@@ -111,9 +117,7 @@ class TaskTerm(_OfOutputs):
 
     def value(self, seen: Seen) -> Tensor:
         """Mean over the labelled samples; 0 where the batch has none."""
-        if seen.targets is None or len(seen.targets) == 0:
-            return seen.outputs.float().sum() * 0.0
-        return seen.labelled_weight * seen.task_loss(seen.of_labelled(seen.outputs), seen.targets)
+        return seen.on_labelled(lambda targets: seen.task_loss(seen.of_labelled(seen.outputs), targets))
 
 
 class Kd(_OfOutputs):
@@ -151,12 +155,10 @@ class Dkd(_OfOutputs):
 
     def value(self, seen: Seen) -> Tensor:
         """See `losses.dkd`, on labelled samples."""
-        if seen.targets is None or len(seen.targets) == 0:
-            return seen.outputs.float().sum() * 0.0
-        return seen.labelled_weight * losses.dkd(
-            seen.of_labelled(seen.outputs), seen.of_labelled(seen.answers), seen.targets,
-            self.temperature, self.target_weight, self.other_weight,
-        )  # fmt: skip
+        ours, theirs = seen.of_labelled(seen.outputs), seen.of_labelled(seen.answers)
+        return seen.on_labelled(
+            lambda targets: losses.dkd(ours, theirs, targets, self.temperature, self.target_weight, self.other_weight)
+        )
 
 
 class Nkd(_OfOutputs):
@@ -170,12 +172,8 @@ class Nkd(_OfOutputs):
 
     def value(self, seen: Seen) -> Tensor:
         """See `losses.nkd`, on labelled samples."""
-        if seen.targets is None or len(seen.targets) == 0:
-            return seen.outputs.float().sum() * 0.0
-        return seen.labelled_weight * losses.nkd(
-            seen.of_labelled(seen.outputs), seen.of_labelled(seen.answers), seen.targets,
-            self.temperature, self.other_weight,
-        )  # fmt: skip
+        ours, theirs = seen.of_labelled(seen.outputs), seen.of_labelled(seen.answers)
+        return seen.on_labelled(lambda targets: losses.nkd(ours, theirs, targets, self.temperature, self.other_weight))
 
 
 class Dist(_OfOutputs):

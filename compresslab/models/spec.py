@@ -65,21 +65,28 @@ class ModelSpec(Settings):
         """The user's own functions that may be run to build this network again."""
         return () if self.python is None else (self.python,)
 
-    def build(self, signature: Signature) -> TorchModel:
-        """The network, in eval mode. New weights are drawn from torch's generator.
+    def build(self, signature: Signature, seed: int | None = None) -> TorchModel:
+        """The network, in eval mode.
 
         Args:
             signature: What the task has to be read and answered: `task.signature`.
+            seed: New weights are drawn from it alone; None draws them from torch's generator as it is.
 
         Raises:
             ModelError: The files are missing, damaged or for another network, or it is not one for this task.
             BadInput: The `python` function cannot be found, or fails.
         """
+        import torch
+
         from compresslab.candidate import TorchModel
         from compresslab.models.architecture import load
         from compresslab.models.builder import construct, read_builder
         from compresslab.models.weights import load_weights
 
+        if seed is not None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                return self.build(signature)
         if self.checkpoint is not None:
             model = load(Path(self.checkpoint), self.trusted)
             _require_same(self.checkpoint, read_builder(model.builder, self.checkpoint), signature)

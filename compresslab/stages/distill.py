@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-
 from compresslab.candidate import Candidate, TorchModel
 from compresslab.distillation import Recipe, checks, control_of, learn, validation_score
 from compresslab.errors import ModelError
@@ -82,6 +80,4 @@ class Distill(Recipe):
         """The network before the training."""
         if self.student is None:
             return candidate.network
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(context.seed)
-            return self.student.build(context.task.signature)
+        return self.student.build(context.task.signature, context.seed)

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from compresslab.candidate import Candidate, TorchModel
+from compresslab.candidate import Candidate
 from compresslab.distillation import validation_score
 from compresslab.distillation.feed import Feed
 from compresslab.distillation.learner import labelled_weight
@@ -49,7 +49,9 @@ class Mutual(Sampling):
 
     def apply(self, candidate: Candidate, context: Context) -> tuple[Candidate, ...]:
         """The peers, trained, in their order."""
-        models = [self._built(spec, index, context) for index, spec in enumerate(self.peers)]
+        # Peers of one shape must not start, and so stay, the same.
+        seeds = [context.seed * 1_000_003 + index for index in range(len(self.peers))]
+        models = [spec.build(context.task.signature, seed) for spec, seed in zip(self.peers, seeds, strict=True)]
         taught = context.teacher is not None and self.teacher_weight > 0
         feed = Feed(context, self, (OUTPUT,) if taught else (), unlabelled=taught or self.peer_weight > 0)
         together = Peers([model.module for model in models])
@@ -69,13 +71,6 @@ class Mutual(Sampling):
             candidate.then(model, context.step(self, decisions[index], attempt=index))
             for index, model in enumerate(models)
         )
-
-    @staticmethod
-    def _built(spec: ModelSpec, index: int, context: Context) -> TorchModel:
-        with torch.random.fork_rng(devices=[]):
-            # Peers of one shape must not start, and so stay, the same.
-            torch.manual_seed(context.seed * 1_000_003 + index)
-            return spec.build(context.task.signature)
 
 
 class Peers(nn.Module):
@@ -99,9 +94,8 @@ class _Loss:
         """The sum over the peers, so that each one's gradient is that of its own loss."""
         settings = self._settings
         outputs = [everywhere(one) for one in peers(batch.inputs)]
-        targets = None if batch.targets is None else everywhere(batch.targets)
-        labelled = None if batch.labelled is None else everywhere(batch.labelled)
-        teacher = everywhere(batch.teacher[OUTPUT]) if OUTPUT in batch.teacher else None
+        whole = batch.gathered()
+        targets, labelled, teacher = whole.targets, whole.labelled, whole.teacher.get(OUTPUT)
         weight = settings.task_weight * labelled_weight(labelled, batch.labelled_share)
         terms = []
         for index, own in enumerate(outputs):

@@ -1,6 +1,6 @@
 """Whom a student learns from: a network, arrays of predictions, or several of these."""
 
-from compresslab.teacher.answers import OUTPUT, Answers, Cache, Teacher
+from compresslab.teacher.answers import OUTPUT, Answers, Cache, Question, Teacher
 from compresslab.teacher.arrays import ArrayTeacher
 from compresslab.teacher.network import NetworkTeacher
 from compresslab.teacher.opening import open_teacher
@@ -14,6 +14,7 @@ __all__ = [
     "AverageTeacher",
     "Cache",
     "NetworkTeacher",
+    "Question",
     "Teacher",
     "TeacherSpec",
     "open_teacher",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from pydantic import Field
@@ -31,6 +32,30 @@ class Cache(Settings):
     """Features of layers are large: `live` asks the network in every step, `stored` keeps them, as logits are."""
 
 
+@dataclass(frozen=True)
+class Question:
+    """What a teacher is asked about one view of one split.
+
+    A view is one augmented version of a whole split, fixed by its seed and the share of mixup: every sample's
+    augmentation derives from (sample, seed), so a stored answer belongs to exactly the pixels that the student sees.
+    A cache by sample alone would be wrong as soon as anything is augmented (TinyViT, arXiv 2207.10666, stores the
+    augmentation's seed too).
+
+    Args:
+        split: Name of the split.
+        seed: Of the view's augmentation; None for the samples as they are.
+        mixup: As for `Task.batch`.
+        outputs: `OUTPUT`, and names of the teacher's layers.
+        cache: How answers are kept.
+    """
+
+    split: str
+    seed: int | None
+    mixup: float = 0.0
+    outputs: Sequence[str] = (OUTPUT,)
+    cache: Cache = field(default_factory=Cache)
+
+
 class Answers(Protocol):
     """A teacher's answers to one view of one split."""
 
@@ -39,13 +64,7 @@ class Answers(Protocol):
 
 
 class Teacher(Protocol):
-    """Answers for any view of a split.
-
-    A view is one augmented version of a whole split, fixed by its seed and the share of mixup: every sample's
-    augmentation derives from (sample, seed), so a stored answer belongs to exactly the pixels that the student sees.
-    A cache by sample alone would be wrong as soon as anything is augmented (TinyViT, arXiv 2207.10666, stores the
-    augmentation's seed too).
-    """
+    """Answers questions about a task's samples."""
 
     @property
     def digest(self) -> str:
@@ -62,25 +81,8 @@ class Teacher(Protocol):
             DataError: The teacher cannot answer for such a view.
         """
 
-    def answers(
-        self,
-        split: str,
-        seed: int | None,
-        progress: Progress,
-        *,
-        mixup: float = 0.0,
-        outputs: Sequence[str] = (OUTPUT,),
-        cache: Cache = Cache(),  # noqa: B008  frozen
-    ) -> Answers:
-        """Answers to one view.
-
-        Args:
-            split: Name of the split.
-            seed: Of the view's augmentation; None for the samples as they are.
-            progress: Told of the samples as they are answered.
-            mixup: As for `Task.batch`.
-            outputs: `OUTPUT`, and names of the teacher's layers.
-            cache: How answers are kept.
+    def answers(self, question: Question, progress: Progress) -> Answers:
+        """Answers to one view; `progress` is told of the samples as they are answered.
 
         Raises:
             ModelError: The answers do not fit the task, are not finite, or the teacher has no such layer.

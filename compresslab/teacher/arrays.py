@@ -13,7 +13,7 @@ import numpy.typing as npt
 from compresslab.data.npz import read_arrays
 from compresslab.digest import digest_file
 from compresslab.errors import DataError, ModelError
-from compresslab.teacher.answers import OUTPUT, Answers, Cache
+from compresslab.teacher.answers import OUTPUT, Answers, Question
 
 if TYPE_CHECKING:
     from compresslab.progress import Progress
@@ -64,22 +64,13 @@ class ArrayTeacher:
             _require_rows(path, split, len(parts[split.part]))
         return ArrayTeacher(parts, digest_file(path), task)
 
-    def answers(
-        self,
-        split: str,
-        seed: int | None,
-        progress: Progress,  # noqa: ARG002  as every teacher
-        *,
-        mixup: float = 0.0,
-        outputs: Sequence[str] = (OUTPUT,),
-        cache: Cache = Cache(),  # noqa: ARG002, B008  nothing is computed, so nothing is kept
-    ) -> Answers:
+    def answers(self, question: Question, progress: Progress) -> Answers:  # noqa: ARG002  nothing is computed
         """As `Teacher.answers`, for samples as they are."""
-        _require_output(outputs)
-        if seed is not None:
-            self._require_as_they_are(mixup)
-        part = self.task.splits[split]
-        return _Rows(self.parts[part.part], part.rows)
+        _require_output(question.outputs)
+        if question.seed is not None:
+            self._require_as_they_are(question.mixup)
+        split = self.task.splits[question.split]
+        return _Rows(self.parts[split.part], split.rows)
 
     def exact(self) -> ArrayTeacher:
         """As `Teacher.exact`."""

@@ -16,7 +16,7 @@ from compresslab.digest import code_digest, digest_of, library_versions
 from compresslab.errors import ModelError
 from compresslab.models.taps import require_layers, tapped
 from compresslab.store import Store
-from compresslab.teacher.answers import OUTPUT, Answers, Cache
+from compresslab.teacher.answers import OUTPUT, Answers, Cache, Question
 from compresslab.teacher.records import Records, Writer, blocks, read, spot_checked
 from compresslab.world import on_main, wait
 
@@ -59,27 +59,19 @@ class NetworkTeacher:
         """As `Teacher.require`."""
         require_layers(self.module, [name for name in outputs if name != OUTPUT], "the teacher")
 
-    def answers(
-        self,
-        split: str,
-        seed: int | None,
-        progress: Progress,
-        *,
-        mixup: float = 0.0,
-        outputs: Sequence[str] = (OUTPUT,),
-        cache: Cache = Cache(),  # noqa: B008  frozen
-    ) -> Answers:
+    def answers(self, question: Question, progress: Progress) -> Answers:
         """As `Teacher.answers`. Stored answers are held against the network's own for a few samples when opened."""
-        self.require(mixup, outputs)
+        self.require(question.mixup, question.outputs)
+        seed, mixup, cache = question.seed, question.mixup, question.cache
         if seed is None or (self.task.augmentation.changes_nothing and not mixup):
             seed, mixup = None, 0.0  # the samples as they are, which are one view under any seed
-        asked = _Asked(self, split, seed, mixup)
-        stored = [name for name in outputs if name == OUTPUT or cache.features == "stored"]
+        asked = _Asked(self, question.split, seed, mixup)
+        stored = [name for name in question.outputs if name == OUTPUT or cache.features == "stored"]
         # One process looks what is there: another, a little later, would find what the first has just written.
         folders = on_main(lambda: self._folders(asked, stored, cache, progress))
         wait()
         records = {name: read(folder, self.task.outputs) for name, folder in folders.items()}
-        return _Answers(asked, records, tuple(name for name in outputs if name not in stored))
+        return _Answers(asked, records, tuple(name for name in question.outputs if name not in stored))
 
     def exact(self) -> NetworkTeacher:
         """As `Teacher.exact`."""

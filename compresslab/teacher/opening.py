@@ -10,7 +10,7 @@ import numpy as np
 
 from compresslab.measure.metrics import METRICS
 from compresslab.models import architecture
-from compresslab.teacher.answers import OUTPUT, Teacher
+from compresslab.teacher.answers import OUTPUT, Question, Teacher
 from compresslab.teacher.arrays import ArrayTeacher
 from compresslab.teacher.network import NetworkTeacher
 from compresslab.teacher.several import AverageTeacher
@@ -66,10 +66,8 @@ def _best(teachers: list[Teacher], task: Task, progress: Progress) -> Teacher:
     assert split.targets is not None, "validation is labelled"
     rows = np.arange(len(split.targets))
     metric = METRICS[task.metric]
-    scores = [
-        float(metric.value(teacher.exact().answers("validation", None, progress).of(rows)[OUTPUT], split.targets))
-        for teacher in teachers
-    ]
+    answers = [teacher.exact().answers(Question("validation", None), progress) for teacher in teachers]
+    scores = [float(metric.value(one.of(rows)[OUTPUT], split.targets)) for one in answers]
     best = int(np.argmax(scores))
     told = ", ".join(f"{score:.4f}" for score in scores)
     progress.note(f"teacher: number {best + 1} of {len(teachers)} is the best on validation ({told})")

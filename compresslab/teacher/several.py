@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from compresslab.digest import digest_of
 from compresslab.errors import ModelError
-from compresslab.teacher.answers import OUTPUT, Answers, Cache, Teacher
+from compresslab.teacher.answers import OUTPUT, Answers, Question, Teacher
 
 if TYPE_CHECKING:
     from compresslab.progress import Progress
@@ -36,19 +36,10 @@ class AverageTeacher:
         """Of all teachers and weights."""
         return digest_of(["average", [teacher.digest for teacher in self.teachers], list(self.weights)])
 
-    def answers(
-        self,
-        split: str,
-        seed: int | None,
-        progress: Progress,
-        *,
-        mixup: float = 0.0,
-        outputs: Sequence[str] = (OUTPUT,),
-        cache: Cache = Cache(),  # noqa: B008  frozen
-    ) -> Answers:
+    def answers(self, question: Question, progress: Progress) -> Answers:
         """As `Teacher.answers`."""
-        self.require(mixup, outputs)
-        each = [teacher.answers(split, seed, progress, mixup=mixup, cache=cache) for teacher in self.teachers]
+        self.require(question.mixup, question.outputs)
+        each = [teacher.answers(question, progress) for teacher in self.teachers]
         return _Mean(tuple(each), np.asarray(self.weights, np.float32) / np.float32(sum(self.weights)))
 
     def exact(self) -> AverageTeacher:

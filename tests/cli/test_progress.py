@@ -8,7 +8,7 @@ import math
 
 from rich.console import Console
 
-from compresslab.cli.progress import Bars, JsonLines, Lines, showing
+from compresslab.cli.progress import Bars, Json, Paced, Words, showing
 
 
 class Clock:
@@ -21,7 +21,7 @@ class Clock:
 
 def test_a_line_every_few_seconds_and_one_at_the_end_of_each_phase() -> None:
     stream, clock = io.StringIO(), Clock()
-    lines = Lines(stream, every=5.0, clock=clock)
+    lines = Paced(stream, Words(), every=5.0, clock=clock)
     lines.start("distill", 100)
     for _ in range(20):
         clock.now += 1.0
@@ -46,7 +46,7 @@ def test_a_line_every_few_seconds_and_one_at_the_end_of_each_phase() -> None:
 def test_what_a_checkpoint_gave_does_not_count_as_pace() -> None:
     """A resumed training begins with many steps at once; by them the rest would take no time."""
     stream, clock = io.StringIO(), Clock()
-    lines = Lines(stream, every=5.0, clock=clock)
+    lines = Paced(stream, Words(), every=5.0, clock=clock)
     lines.start("train", 100)
     lines.advance(50)
     clock.now += 10.0
@@ -57,7 +57,7 @@ def test_what_a_checkpoint_gave_does_not_count_as_pace() -> None:
 def test_a_pipe_gets_lines() -> None:
     stream = io.StringIO()
     with showing(stream) as progress:
-        assert isinstance(progress, Lines)
+        assert isinstance(progress, Paced)
         progress.start("train", 1)
         progress.advance()
     assert stream.getvalue() == "train  done in 0.0 s\n"
@@ -105,7 +105,7 @@ def logged(stream: io.StringIO) -> list[dict]:
 
 def test_json_lines_tell_phases_and_figures_and_how_long_it_takes() -> None:
     stream, clock = io.StringIO(), Clock()
-    lines = JsonLines(stream, every=5.0, clock=clock)
+    lines = Paced(stream, Json(), every=5.0, clock=clock)
     lines.advance()
     lines.start("distill", 100)
     for _ in range(8):
@@ -131,7 +131,7 @@ def test_json_lines_tell_phases_and_figures_and_how_long_it_takes() -> None:
 def test_json_lines_say_null_for_what_is_not_known_or_not_finite() -> None:
     """The first steps have no pace; a loss may overflow; and a reader's JSON parser takes neither NaN nor Infinity."""
     stream, clock = io.StringIO(), Clock()
-    lines = JsonLines(stream, every=5.0, clock=clock)
+    lines = Paced(stream, Json(), every=5.0, clock=clock)
     lines.start("train", 100)
     clock.now += 6.0
     lines.advance(1, loss=math.nan)

@@ -17,7 +17,7 @@ from compresslab.distillation import Recipe, checks
 from compresslab.distillation.checks import explained, explained_share
 from compresslab.stage import Context
 from compresslab.tasks import ImageClassification, Task, TaskSpec
-from compresslab.teacher import OUTPUT
+from compresslab.teacher import OUTPUT, Question
 from compresslab.testing import context, stripes
 
 RECIPE = Recipe(epochs=3, batch=64, views=1)
@@ -111,8 +111,8 @@ class Says:
     def require(self, mixup: float, outputs: object) -> None:
         """Anything can be asked."""
 
-    def answers(self, split: str, *_: object, **__: object) -> Says:
-        return Says({OUTPUT: self.classes[split]}, self.outputs)
+    def answers(self, question: Question, _: object) -> Says:
+        return Says({OUTPUT: self.classes[question.split]}, self.outputs)
 
     def of(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         named = np.resize(self.classes[OUTPUT], int(rows.max()) + 1)[rows]

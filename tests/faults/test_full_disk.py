@@ -20,7 +20,7 @@ from compresslab.cli.app import invoke
 from compresslab.progress import Silent
 from compresslab.report import load_results
 from compresslab.tasks import Classes
-from compresslab.teacher import OUTPUT, NetworkTeacher
+from compresslab.teacher import OUTPUT, NetworkTeacher, Question
 
 MB = 1024 * 1024
 
@@ -110,11 +110,11 @@ def test_teacher_outputs_that_find_no_room(finished_run, disk):
     teacher = NetworkTeacher(network, "0" * 64, task, Store(disk.path / "store"))
     disk.leave(256 * 1024)
     with pytest.raises(StoreError, match="the disk is full; make room"):
-        teacher.answers("train", 1, Silent())
+        teacher.answers(Question("train", 1), Silent())
     require_whole(disk.path / "store")
     (disk.path / "ballast").unlink()
     rows = np.arange(len(task.splits["train"].inputs))
-    assert teacher.answers("train", 1, Silent()).of(rows)[OUTPUT].shape == (len(rows), 1000)
+    assert teacher.answers(Question("train", 1), Silent()).of(rows)[OUTPUT].shape == (len(rows), 1000)
 
 
 def test_the_run_directory_fills_up_wherever_it_may(copied_run, disk, nothing_may_be_made, model_hashes):

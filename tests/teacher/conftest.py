@@ -12,7 +12,7 @@ from compresslab.data.augmentation import Augmentation
 from compresslab.measure.preprocessing import ImagePreprocessing
 from compresslab.progress import Silent
 from compresslab.tasks import Classes, Split, Task
-from compresslab.teacher import OUTPUT
+from compresslab.teacher import OUTPUT, Question
 
 if TYPE_CHECKING:
     from torch import nn
@@ -70,6 +70,7 @@ def answered() -> Callable[..., np.ndarray]:
     def ask(teacher, seed=None, split="train", name=OUTPUT, progress=None, **how) -> np.ndarray:
         rows = np.arange(len(teacher.task.splits[split].inputs))
         asked = (name,) if name == OUTPUT else (OUTPUT, name)
-        return np.asarray(teacher.answers(split, seed, progress or Silent(), outputs=asked, **how).of(rows)[name])
+        question = Question(split, seed, outputs=asked, **how)
+        return np.asarray(teacher.answers(question, progress or Silent()).of(rows)[name])
 
     return ask

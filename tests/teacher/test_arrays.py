@@ -10,7 +10,7 @@ import pytest
 from compresslab.errors import DataError, ModelError
 from compresslab.progress import Silent
 from compresslab.tasks import ImageClassification, Regression
-from compresslab.teacher import OUTPUT, ArrayTeacher
+from compresslab.teacher import OUTPUT, ArrayTeacher, Question
 from compresslab.testing import stripes
 
 STRIPES = stripes(samples=120)
@@ -87,7 +87,7 @@ def test_parts_of_the_source_samples_left_out_and_unlabelled_ones(load, teacher,
 
 def test_rows_are_those_of_the_split(load, teacher):
     task = load()
-    answers = teacher(task, train=revealing(IMAGES)).answers("validation", None, Silent())
+    answers = teacher(task, train=revealing(IMAGES)).answers(Question("validation", None), Silent())
     rows = np.array([7, 2, 2])
     np.testing.assert_array_equal(answers.of(rows)[OUTPUT], revealing(task.splits["validation"].inputs[rows]))
     assert set(answers.of(rows)) == {OUTPUT}
@@ -197,8 +197,9 @@ def test_augmented_and_mixed_samples_are_refused(load, teacher, augment, mixup):
     with pytest.raises(DataError, match=message):
         made.require(mixup, [OUTPUT])
     with pytest.raises(DataError, match=message):
-        made.answers("train", 3, Silent(), mixup=mixup)
-    made.answers("validation", None, Silent(), mixup=mixup)  # the samples as they are, which is what is measured
+        made.answers(Question("train", 3, mixup=mixup), Silent())
+    # The samples as they are, which is what is measured.
+    made.answers(Question("validation", None, mixup=mixup), Silent())
 
 
 @pytest.mark.parametrize("seed", [None, 3])
@@ -209,4 +210,4 @@ def test_it_has_no_layers(load, teacher, seed):
     with pytest.raises(ModelError, match=message):
         made.require(0.0, [OUTPUT, LAYER])
     with pytest.raises(ModelError, match=message):
-        made.answers("train", seed, Silent(), outputs=[LAYER])
+        made.answers(Question("train", seed, outputs=[LAYER]), Silent())

@@ -13,7 +13,7 @@ from compresslab.data.augmentation import Augmentation
 from compresslab.errors import ModelError
 from compresslab.progress import Silent
 from compresslab.store import Store
-from compresslab.teacher import OUTPUT, Cache, NetworkTeacher
+from compresslab.teacher import OUTPUT, Cache, NetworkTeacher, Question
 
 CONV, NORM, FLAT = "0", "1", "3"
 UNCHANGED = Augmentation()
@@ -102,7 +102,7 @@ def test_all_that_is_missing_is_made_in_one_pass(teacher, counted, answered):
     answered(teacher(module), 1, cache=stored)
     assert asked == [40]
     asked.clear()
-    made = teacher(module).answers("train", 1, Silent(), outputs=(OUTPUT, CONV, FLAT), cache=stored)
+    made = teacher(module).answers(Question("train", 1, outputs=(OUTPUT, CONV, FLAT), cache=stored), Silent())
     assert sorted(asked) == [16, 40], "the spot check of what was there, and one pass for the two layers"
     asked.clear()
     assert {name: values.shape for name, values in made.of(np.array([3, 1])).items()} == {
@@ -118,7 +118,7 @@ def test_stored_features_are_those_that_live_ones_are(teacher, answered, name):
     kept = answered(made, 1, name=name, mixup=0.5, cache=Cache(features="stored"))
     np.testing.assert_allclose(kept, fresh, rtol=1e-5, atol=1e-6)
     rows = np.array([8, 3])
-    again = made.answers("train", 1, Silent(), mixup=0.5, outputs=(name,)).of(rows)
+    again = made.answers(Question("train", 1, mixup=0.5, outputs=(name,)), Silent()).of(rows)
     assert set(again) == {name}, "no output was asked for"
     np.testing.assert_allclose(again[name], fresh[rows], rtol=1e-5, atol=1e-6)
 
@@ -284,7 +284,11 @@ def test_the_teacher_is_provably_untouched(teacher, network, answered, precision
 def test_a_layer_that_is_not_there(teacher):
     made = teacher()
     made.require(0.5, [OUTPUT, CONV])
-    for ask in (made.require, lambda mixup, names: made.answers("train", 1, Silent(), mixup=mixup, outputs=names)):
+
+    def answer(mixup, names):
+        return made.answers(Question("train", 1, mixup=mixup, outputs=names), Silent())
+
+    for ask in (made.require, answer):
         with pytest.raises(ModelError, match=r"the teacher has no layer `conv`.* It has `0`, `1`, `2`, `3`, `4`"):
             ask(0.0, [OUTPUT, "conv"])
 

@@ -9,7 +9,7 @@ from compresslab.data.augmentation import Augmentation
 from compresslab.errors import DataError, ModelError
 from compresslab.progress import Silent
 from compresslab.store import Store
-from compresslab.teacher import OUTPUT, ArrayTeacher, AverageTeacher, Cache, NetworkTeacher
+from compresslab.teacher import OUTPUT, ArrayTeacher, AverageTeacher, Cache, NetworkTeacher, Question
 
 UNCHANGED = Augmentation()
 
@@ -87,7 +87,7 @@ def test_layers_of_several_networks_have_no_mean(member):
     with pytest.raises(ModelError, match=message):
         made.require(0.0, [OUTPUT, "0"])
     with pytest.raises(ModelError, match=message):
-        made.answers("train", 1, Silent(), outputs=[OUTPUT, "0"])
+        made.answers(Question("train", 1, outputs=[OUTPUT, "0"]), Silent())
 
 
 def test_what_one_member_refuses_all_do(member, noise):

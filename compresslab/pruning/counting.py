@@ -115,8 +115,8 @@ def _sides(module: nn.Module, groups: Iterable[Group]) -> dict[str, tuple[tuple[
 def _width(module: nn.Module, one: Slice) -> int:
     if isinstance(one.layer, nn.Linear):
         return one.layer.out_features if one.member.side == "out" else one.layer.in_features
-    if isinstance(one.layer, LAYERS):
-        return int(one.layer.out_channels if one.member.side == "out" else one.layer.in_channels)
+    if isinstance(one.layer, nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d):
+        return one.layer.out_channels if one.member.side == "out" else one.layer.in_channels
     return int(module.get_parameter(one.name).shape[-1])
 
 

@@ -206,7 +206,7 @@ def _ranks(
         order = torch.argsort(torch.cat(every), stable=True)
         gone = torch.empty_like(sizes)
         gone[order] = sizes[order].cumsum(0) / sizes.sum()  # whole numbers, so that the last is 1
-        found = torch.split(gone, [group.units for group in league])  # type: ignore[no-untyped-call]
+        found = torch.split(gone, [group.units for group in league])
         ranks |= {group.name: one for group, one in zip(league, found, strict=True)}
     return ranks
 

@@ -20,7 +20,7 @@ def define():
     if _kept or "torchvision" in sys.modules:
         return
     try:
-        pass
+        import torchvision  # noqa: F401 - whether it can be
     except RuntimeError as error:
         if "torchvision::nms" not in str(error):
             raise

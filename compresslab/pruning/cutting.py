@@ -70,5 +70,18 @@ def _narrow(module: nn.Module, name: str, side: Side, channels: list[int]) -> No
         parameter = tp.prune_parameter_out_channels(target, channels)
         setattr(module.get_submodule(path), leaf, nn.Parameter(parameter.detach(), target.requires_grad))
         return
+    if isinstance(target, nn.LayerNorm):
+        _narrow_layer_norm(target, channels)
+        return
     kind = tp.pruner.function.PrunerBox[tp.ops.module2type(target)]
     (kind.prune_out_channels if side == "out" else kind.prune_in_channels)(target, channels)
+
+
+def _narrow_layer_norm(layer: nn.LayerNorm, channels: list[int]) -> None:
+    """torch-pruning 1.6.1 leaves the channels of a LayerNorm in the order of a set, which is not theirs."""
+    staying = sorted(set(range(layer.normalized_shape[-1])) - set(channels))
+    for leaf in ("weight", "bias"):
+        parameter = getattr(layer, leaf)
+        if parameter is not None:
+            setattr(layer, leaf, nn.Parameter(parameter.detach()[..., staying], parameter.requires_grad))
+    layer.normalized_shape = (*layer.normalized_shape[:-1], len(staying))

@@ -38,8 +38,8 @@ def find_groups(module: nn.Module, example: Tensor) -> Groups:
     was_training = module.training
     module.eval()
     try:
-        expected = output_shape(module, example)
         found = _of_graph(module, example)
+        expected = output_shape(module, example)
         spare = [group for group in found.groups if group.units > 1]
         kept = {**found.kept, **{group.name: "it has one unit" for group in found.groups if group.units == 1}}
         heads = find_attention(module)
@@ -66,7 +66,10 @@ def _of_graph(module: nn.Module, example: Tensor) -> Groups:
     attentions = {layer: one.name for one in find_attention(module) for layer in one.inward}
     groups, kept, seen = [], dict[str, str](), set[str]()
     for root, layer in module.named_modules():
-        if not isinstance(layer, LAYERS) or layer not in graph.module2node:
+        if not isinstance(layer, LAYERS):
+            continue
+        if layer not in graph.module2node:
+            kept[root] = "no autograd graph of a forward has it"
             continue
         if root in seen:
             continue

@@ -13,7 +13,7 @@ from compresslab.errors import ModelError
 from compresslab.pruning.slices import part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from torch import Tensor, nn
 
@@ -54,6 +54,11 @@ def allowed(group: Group, round_to: int) -> tuple[int, ...]:
     each = channels(group)
     step = 1 if group.kind == "heads" else round_to // gcd(round_to, each)
     return (*range(step, group.units, step), group.units)
+
+
+def nearest(wide: Sequence[int], units: float) -> int:
+    """The one of these ascending widths that is nearest to so many units; the wider of two."""
+    return min(reversed(wide), key=lambda width: abs(width - units))
 
 
 def widths(
@@ -99,8 +104,7 @@ def widths(
         for group in groups:
             staying = group.units - int((ranks[group.name] <= removed).sum())
             wide = [width for width in rounded[group.name] if width >= least[group.name]]
-            # The nearest, and the wider one of two.
-            found[group.name] = min(reversed(wide), key=lambda width: abs(width - staying))
+            found[group.name] = nearest(wide, staying)
         return found
 
     return reach(at, lambda kept: left(groups, kept, costs, target), share, target, round_to)

@@ -38,8 +38,8 @@ def find_groups(module: nn.Module, example: Tensor) -> Groups:
     was_training = module.training
     module.eval()
     try:
+        expected = _expected(module, example)
         found = _of_graph(module, example)
-        expected = output_shape(module, example)
         spare = [group for group in found.groups if group.units > 1]
         kept = {**found.kept, **{group.name: "it has one unit" for group in found.groups if group.units == 1}}
         heads = find_attention(module)
@@ -144,10 +144,20 @@ def _heads(attention: Attention) -> Group:
     return Group(attention.name, "heads", attention.heads, (*inward, outward))
 
 
+def _expected(module: nn.Module, example: Tensor) -> tuple[int, ...]:
+    try:
+        return output_shape(module, example)
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError) as error:
+        raise ModelError(
+            f"{type(module).__name__} cannot be pruned: it must make one tensor of one tensor {list(example.shape)}, but "
+            f"fails with {type(error).__name__}: {error}"
+        ) from error
+
+
 def _traced(module: nn.Module, example: Tensor) -> tp.DependencyGraph:
     try:
         return tp.DependencyGraph().build_dependency(module, example, verbose=False)
-    except (RuntimeError, TypeError, ValueError, KeyError, AttributeError, AssertionError) as error:
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError) as error:
         raise ModelError(
             f"torch-pruning cannot follow the channels of {type(module).__name__}: {error}; its forward must run on "
             "one tensor, do the same for every input and build an autograd graph"

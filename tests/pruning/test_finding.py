@@ -43,10 +43,16 @@ def test_a_network_without_a_graph_is_refused():
 
 def test_a_network_that_wants_more_than_one_tensor_is_refused():
     class Pair(nn.Module):
-        def forward(self, x, y):
-            return x + y
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(6, 4)
 
-    with pytest.raises(ModelError, match="missing 1 required positional argument: 'y'"):
+        def forward(self, x, y):
+            return self.fc(x + y)
+
+    with pytest.raises(
+        ModelError, match=r"Pair cannot be pruned: it must make one tensor .* TypeError: .* argument: 'y'"
+    ):
         find_groups(Pair(), torch.randn(2, 6))
 
 
@@ -68,3 +74,16 @@ def test_channels_that_are_joined_with_themselves_are_cut_in_both_places():
     (group,) = find_groups(Joined(), torch.randn(1, 3, 4, 4))
     assert {(member.layer, member.side, member.each) for member in group.members} == {("a", "out", 1), ("b", "in", 2)}
     assert group.members[1].index.sort(1).values.tolist() == [[i, i + 8] for i in range(8)]
+
+
+def test_a_network_that_answers_with_two_tensors_is_refused():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(6, 4)
+
+        def forward(self, x):
+            return self.fc(x), x
+
+    with pytest.raises(ModelError, match=r"one tensor \[2, 6\], but fails with AttributeError: 'tuple'"):
+        find_groups(Two(), torch.randn(2, 6))

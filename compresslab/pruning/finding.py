@@ -149,8 +149,8 @@ def _expected(module: nn.Module, example: Tensor) -> tuple[int, ...]:
         return output_shape(module, example)
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError) as error:
         raise ModelError(
-            f"{type(module).__name__} cannot be pruned: it must make one tensor of one tensor {list(example.shape)}, but "
-            f"fails with {type(error).__name__}: {error}"
+            f"{type(module).__name__} cannot be pruned: it must make one tensor of one tensor {list(example.shape)}, "
+            f"but fails with {type(error).__name__}: {error}"
         ) from error
 
 

@@ -50,9 +50,7 @@ def test_a_network_that_wants_more_than_one_tensor_is_refused():
         def forward(self, x, y):
             return self.fc(x + y)
 
-    with pytest.raises(
-        ModelError, match=r"Pair cannot be pruned: it must make one tensor .* argument: 'y'"
-    ):
+    with pytest.raises(ModelError, match=r"Pair cannot be pruned: it must make one tensor .* argument: 'y'"):
         find_groups(Pair(), torch.randn(2, 6))
 
 

@@ -62,7 +62,7 @@ def reestimate(network: nn.Module, inputs: Tensor) -> None:
         norm.reset_running_stats()
         norm.momentum = None  # the mean of all batches
         norm.train()
-    for batch in inputs.split(_BATCH):
+    for batch in torch.split(inputs, _BATCH):
         if len(batch) > 1:
             network(batch)
     for norm, momentum in zip(norms, momenta, strict=True):
@@ -77,4 +77,4 @@ def _with_own_buffers(network: nn.Module) -> nn.Module:
 
 @torch.inference_mode()
 def _answers(network: nn.Module, inputs: Tensor) -> Tensor:
-    return torch.cat([network(batch) for batch in inputs.split(_BATCH)]).float()
+    return torch.cat([network(batch) for batch in torch.split(inputs, _BATCH)]).float()

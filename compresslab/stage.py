@@ -14,6 +14,7 @@ from compresslab.measure.measurement import Measurement
 from compresslab.progress import Progress
 
 if TYPE_CHECKING:
+    from compresslab.pruning import Clock, Precision
     from compresslab.tasks import Task
     from compresslab.teacher import Teacher
 
@@ -32,7 +33,8 @@ class Context:
 
     `assess` exports and measures a candidate (validation only) and is injected by the runner, so that no stage
     imports the benchmark. `key` identifies this application of the stage: its settings and all that went in.
-    `tuned` names the settings whose values were chosen on validation.
+    `tuned` names the settings whose values were chosen on validation. `clock` times layers and networks on this machine
+    at the deployment point, and `ships` is the precision that the pipeline ends with.
     """
 
     task: Task
@@ -43,6 +45,8 @@ class Context:
     progress: Progress
     assess: Callable[[Candidate], Assessment]
     key: str
+    clock: Clock
+    ships: Precision = "fp32"
     tuned: frozenset[str] = frozenset()
 
     def step(self, stage: Stage, decisions: Mapping[str, Any], attempt: int = 0) -> Step:

@@ -4,7 +4,7 @@ Its own operators are missing then, and importing it fails where it adds to two 
 are enough for all that classification needs. For tests alone: a product that did this would hide a broken installation.
 """
 
-import sys
+from importlib import import_module
 
 import torch
 
@@ -17,10 +17,8 @@ _kept = []
 
 def define():
     """Once a process, before timm or transformers is asked for anything."""
-    if _kept or "torchvision" in sys.modules:
-        return
     try:
-        pass
+        import_module("torchvision")
     except RuntimeError as error:
         if "torchvision::nms" not in str(error):
             raise
@@ -28,3 +26,4 @@ def define():
         for operator in _OPERATORS:
             library.define(operator)
         _kept.append(library)  # what it defines is gone with it
+        import_module("torchvision")

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -283,3 +284,14 @@ def test_the_users_builder_carries_no_machine_path(own):
     _, reference = own
     builder = PythonBuilder.of(reference, {})
     assert builder.function == "own_net:build"
+
+
+def test_a_checkpoint_of_version_1_is_read():
+    """The teachers that the repository carries were written by it."""
+    folder = Path(__file__).parents[2] / "pipelines" / "teachers" / "fashion_mnist"
+    assert json.loads((folder / "architecture.json").read_text())["format_version"] == 1
+    weights = safetensors.torch.load_file(folder / "weights.safetensors")
+    model = load(folder)
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in model.module.state_dict().items())
+    assert model.module(IMAGES).shape == (4, 10)
+    assert describe(model)["format_version"] == 2

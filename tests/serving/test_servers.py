@@ -30,7 +30,10 @@ MODELS = (("fashion-like", "image", "model"), ("pair-image", "pair", "image"), (
 SERVERS = ("mlserver", "triton")
 TOLERANCE = 1e-5
 _ROOM_KB = 16 << 20
-pytestmark = pytest.mark.skipif(serve_python() is None or triton_python() is None, reason="run `make servers` first")
+pytestmark = [
+    pytest.mark.slow,  # every one, or `make test-slow` would leave out what only `make test` after `make servers` runs
+    pytest.mark.skipif(serve_python() is None or triton_python() is None, reason="run `make servers` first"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +137,6 @@ def test_a_request_that_does_not_fit_is_refused_and_told(
     require_right_answer(server, bundles, *MODELS[0])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("server", SERVERS, indirect=True)
 @pytest.mark.parametrize(
     ("tensor", "dtype", "shape", "model", "said"),
@@ -196,7 +198,6 @@ def test_triton_names_the_classes(triton_up: Server, bundles: dict[str, Artifact
     assert float(score) == pytest.approx(expected.max(), abs=1e-4)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 @pytest.mark.parametrize("server", SERVERS, indirect=True)
 @pytest.mark.parametrize(("model", "bundle", "graph"), MODELS)
@@ -216,7 +217,6 @@ def test_sixteen_clients_at_once(
     assert found.largest_difference <= TOLERANCE
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("server", SERVERS, indirect=True)
 def test_ten_thousand_malformed_requests(server: Server, bundles: dict[str, Artifact]) -> None:
     without = KILLS_OLD_TRITON if server.name == "triton" else frozenset()
@@ -246,7 +246,6 @@ def room() -> None:
         pytest.skip(f"a gigabyte is sent where {_ROOM_KB >> 20} GB of memory are free")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     # In chunks, it makes Triton 2.51 take twenty gigabytes: what `--http-max-input-size` of later ones is for.
     ("server", "chunked"),
@@ -260,7 +259,6 @@ def test_a_gigabyte_over_http(server: Server, bundles: dict[str, Artifact], chun
     require_right_answer(server, bundles, *MODELS[0])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("server", SERVERS, indirect=True)
 def test_a_gigabyte_over_grpc(server: Server, bundles: dict[str, Artifact], tmp_path: Path, room: None) -> None:
     python = triton_python()
@@ -277,7 +275,6 @@ def test_a_gigabyte_over_grpc(server: Server, bundles: dict[str, Artifact], tmp_
     require_right_answer(server, bundles, *MODELS[0])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["changed graph", "changed labels", "missing labels"])
 def test_mlserver_does_not_start_on_a_damaged_bundle(image: Artifact, damage: str, tmp_path: Path) -> None:
     export_bundle(image, tmp_path / "models", "mlserver", cores=2)
@@ -288,7 +285,6 @@ def test_mlserver_does_not_start_on_a_damaged_bundle(image: Artifact, damage: st
         pass
 
 
-@pytest.mark.slow
 def test_plain_mlserver_does_not_either(image: Artifact, tmp_path: Path) -> None:
     """The runtime checks the hashes by itself: whoever starts it otherwise is as safe."""
     export_bundle(image, tmp_path / "models", "mlserver", cores=2)
@@ -304,7 +300,6 @@ def test_plain_mlserver_does_not_either(image: Artifact, tmp_path: Path) -> None
     assert "model.onnx: this is not the file that was exported" in ended.stderr + ended.stdout
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -322,7 +317,6 @@ def test_triton_does_not_start_on_a_damaged_bundle(image: Artifact, damage: str,
         pass
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "where"),
     [
@@ -346,7 +340,6 @@ def test_python_files_that_lie_there_are_not_run(
     assert not (tmp_path / CANARY).exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -370,7 +363,6 @@ def test_settings_that_will_not_do_end_mlserver(
     assert died.value.exit_code == 2
 
 
-@pytest.mark.slow
 def test_all_that_triton_misses_for_the_onnxruntime_backend_is_the_backend(
     image: Artifact, pair: Artifact, tmp_path: Path
 ) -> None:
@@ -388,7 +380,6 @@ def test_all_that_triton_misses_for_the_onnxruntime_backend_is_the_backend(
     assert all("unable to find backend library" in line for line in complaints)
 
 
-@pytest.mark.slow
 def test_a_bundle_is_served_as_it_is(image: Artifact, bundles: dict[str, Artifact], tmp_path: Path) -> None:
     python = serve_python()
     assert python is not None
@@ -397,7 +388,6 @@ def test_a_bundle_is_served_as_it_is(image: Artifact, bundles: dict[str, Artifac
     assert server.process.returncode == 0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", SERVERS)
 def test_a_folded_model_takes_pixels(image: Artifact, name: str, tmp_path: Path) -> None:
     start, python = (mlserver, serve_python()) if name == "mlserver" else (triton, triton_python())

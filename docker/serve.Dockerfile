@@ -47,7 +47,7 @@ ENV PATH=/opt/venv/bin:$PATH \
 WORKDIR /tmp
 USER 1000:1000
 EXPOSE 8080 8081 8082
-HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["python", "-c", "\
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["python", "-P", "-c", "\
 import http.client, os, sys; \
 server = http.client.HTTPConnection('127.0.0.1', int(os.environ['MLSERVER_HTTP_PORT']), timeout=4); \
 server.request('GET', '/v2/health/ready'); \
@@ -55,5 +55,5 @@ sys.exit(server.getresponse().status != 200)"]
 LABEL org.opencontainers.image.title="compresslab-serve" \
       org.opencontainers.image.description="Serve a compresslab bundle by the Open Inference Protocol" \
       org.opencontainers.image.licenses="Apache-2.0"
-ENTRYPOINT ["python", "-m", "compresslab.serving.mlserver_start"]
+ENTRYPOINT ["python", "-P", "-m", "compresslab.serving.mlserver_start"]
 CMD ["/model"]

@@ -24,7 +24,11 @@ _MEMORY = 12 << 30
 
 
 class ServerDied(Exception):
-    """The server did not become ready; the message has the end of its log."""
+    """The server did not become ready; the message has the end of its log. `exit_code` is None if it still ran."""
+
+    def __init__(self, message: str, exit_code: int | None) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ def mlserver(python: Path, folder: Path, log: Path) -> Iterator[Server]:
         "MLSERVER_GRPC_PORT": str(grpc),
         "MLSERVER_METRICS_PORT": str(metrics),
     }
-    command = [str(python), "-m", "compresslab.serving.mlserver_start", str(folder)]
+    command = [str(python), "-P", "-m", "compresslab.serving.mlserver_start", str(folder)]
     with _running("mlserver", command, environment, http, grpc, log) as server:
         yield server
 
@@ -143,7 +147,7 @@ def _await(server: Server) -> None:
         if not server.alive or time.monotonic() > until:
             lines = server.log.read_text(encoding="utf-8", errors="replace").splitlines()
             text = "\n".join(line for line in lines if not line.startswith(("|", "+")))  # Triton's tables
-            raise ServerDied(f"{server.name} did not become ready:\n{text[-6000:]}")
+            raise ServerDied(f"{server.name} did not become ready:\n{text[-6000:]}", server.process.poll())
         time.sleep(0.1)
 
 

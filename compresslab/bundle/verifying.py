@@ -36,11 +36,12 @@ class Verified:
     checks: tuple[str, ...]
 
 
-def verify(path: Path | str) -> Verified:
+def verify(path: Path | str, editable: frozenset[str] = frozenset()) -> Verified:
     """Checks every hash, and what the manifest says against the graphs, and runs each graph once.
 
     Args:
         path: A bundle, an exported model's folder, or a run folder, which stands for its `selected/`.
+        editable: Names of files that may lie beside the manifest's, as a server's settings do.
 
     Raises:
         ArtifactError: Something is wrong; the message has every problem that was found, one a line.
@@ -49,6 +50,10 @@ def verify(path: Path | str) -> Verified:
     manifest = artifact.manifest
     done = [f"every file that the manifest lists ({len(manifest.graphs) + len(manifest.files)}) has its SHA-256"]
     problems: list[str] = []
+    if manifest.files:  # a folder without a list of files is a stage's, and has other files by right
+        problems += _unlisted(artifact, editable)
+        beside = [name for name in sorted(editable) if (artifact.folder / name).exists()]
+        done.append("no other file lies here" + "".join(f", but `{name}`, which may be edited" for name in beside))
     for said, find in _CHECKS:
         found = list(find(artifact))
         problems += found
@@ -58,12 +63,11 @@ def verify(path: Path | str) -> Verified:
     return Verified(artifact, digest_file(artifact.folder / MANIFEST), tuple(done))
 
 
-def _unlisted(artifact: Artifact) -> Iterator[str]:
-    """A folder without a list of files is a stage's, and has other files by right."""
+def _unlisted(artifact: Artifact, editable: frozenset[str]) -> Iterator[str]:
     manifest = artifact.manifest
-    listed = {info.file for info in manifest.graphs.values()} | set(manifest.files) | {MANIFEST}
-    for file in sorted(artifact.folder.iterdir()) if manifest.files else ():
-        if file.name not in listed:
+    known = {info.file for info in manifest.graphs.values()} | set(manifest.files) | {MANIFEST} | editable
+    for file in sorted(artifact.folder.iterdir()):
+        if file.name not in known:
             yield f"`{file.name}` is not in the manifest, so nothing vouches for it; remove it"
 
 
@@ -127,7 +131,6 @@ def _run(artifact: Artifact, name: str, info: GraphInfo) -> str:
 
 
 _CHECKS: tuple[tuple[str, Callable[[Artifact], Iterator[str]]], ...] = (
-    ("no file lies here that the manifest does not list", _unlisted),
     ("the graphs take and give what the manifest says", _signatures),
     ("there is a label for every output", _labels),
     ("the preprocessing gives what its graph takes", _preprocessing),

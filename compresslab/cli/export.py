@@ -134,6 +134,6 @@ def _tell(exported: Exported, to: Layout) -> None:
         case Layout.TRITON:
             typer.echo(f"start it with: tritonserver --model-repository={exported.folder}")
         case Layout.MLSERVER:
-            typer.echo(f"start it with: python -m compresslab.serving.mlserver_start {exported.folder}")
+            typer.echo(f"start it with: python -P -m compresslab.serving.mlserver_start {exported.folder}")
         case _:
             typer.echo(f"a bundle: {exported.folder}")

@@ -48,6 +48,8 @@ class RuntimeSettings(Settings):
 class OnnxRuntime(MLModel):  # type: ignore[misc]
     """Serves the one graph of a bundle by ONNX Runtime, opened as its manifest says."""
 
+    _pool: ThreadPoolExecutor | None = None
+
     async def load(self) -> bool:
         """Checks the bundle's hashes, opens its graph and warms it up.
 
@@ -97,8 +99,9 @@ class OnnxRuntime(MLModel):  # type: ignore[misc]
         )
 
     async def unload(self) -> bool:
-        """Ends the threads."""
-        self._pool.shutdown()
+        """Ends the threads; MLServer also unloads what it could not load."""
+        if self._pool is not None:
+            self._pool.shutdown()
         return True
 
     def _warm_up(self) -> None:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from compresslab.bundle.sealing import LABELS_FILE, labels_text
+from compresslab.bundle.sealing import LABELS_FILE
 from compresslab.errors import BadInput
 from compresslab.serving.tensors import datatype, dims, takes_batches
 
@@ -26,7 +26,7 @@ _LEVELS = {"extended": 1, "basic": -1, "disabled": 2}
 
 
 def write_triton(part: Part, folder: Path, backend: Backend) -> None:
-    """Writes one model of a repository: `config.pbtxt`, `labels.txt`, and version 1, which is a bundle.
+    """Writes one model of a repository: `config.pbtxt`, and version 1, which is a bundle.
 
     Args:
         part: The graph.
@@ -43,9 +43,7 @@ def write_triton(part: Part, folder: Path, backend: Backend) -> None:
     (folder / VERSION).mkdir()
     if backend == "python":
         shutil.copyfile(_MODEL, folder / VERSION / "model.py")
-    written = part.write(folder / VERSION)
-    if written.manifest.labels:
-        (folder / LABELS_FILE).write_text(labels_text(written.manifest.labels), encoding="utf-8")
+    part.write(folder / VERSION)
     (folder / CONFIG).write_text(config(part, backend), encoding="utf-8")
 
 
@@ -87,7 +85,8 @@ def quoted(text: str) -> str:
 
 
 def _tensors(what: str, tensors: Sequence[TensorInfo], batches: bool, *, labels: bool) -> list[str]:
-    label_file = f" label_filename: {quoted(LABELS_FILE)}" if labels else ""
+    # The bundle's own: its hash is in the manifest.
+    label_file = f" label_filename: {quoted(f'{VERSION}/{LABELS_FILE}')}" if labels else ""
     return [
         f"{what} [ {{ name: {quoted(tensor.name)} data_type: {_type(tensor)} "
         f"dims: [ {_sizes(tensor, batches)} ]{label_file} }} ]"

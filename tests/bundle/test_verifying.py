@@ -56,13 +56,21 @@ def test_features_are_fine_and_another_width_is_told(tmp_path: Path) -> None:
 def test_a_stage_folder_has_other_files_by_right(bundle: Path) -> None:
     edit(bundle, lambda plain: plain.update(files={}))
     (bundle / "weights.safetensors").write_bytes(b"")
-    assert verify(bundle)
+    assert not [said for said in verify(bundle).checks if "other file" in said], "there is one"
 
 
 def test_a_file_that_nobody_vouches_for_is_told(bundle: Path) -> None:
     (bundle / "run_me.py").write_text("", encoding="utf-8")
     with pytest.raises(ArtifactError, match=r"selected: `run_me\.py` is not in the manifest"):
         verify(bundle)
+
+
+def test_what_may_be_edited_may_lie_there_and_is_told(bundle: Path) -> None:
+    (bundle / "settings").write_text("", encoding="utf-8")
+    checks = verify(bundle, frozenset({"settings", "others"})).checks
+    assert checks[1] == "no other file lies here, but `settings`, which may be edited"
+    (bundle / "settings").unlink()
+    assert verify(bundle, frozenset({"settings"})).checks[1] == "no other file lies here"
 
 
 def test_every_changed_file_is_told_at_once(bundle: Path) -> None:

@@ -101,6 +101,19 @@ def test_a_folded_bundle_answers_the_same(command: Command, bundle: Path, tmp_pa
     assert command("verify", folded).code == 0
 
 
+def test_verify_takes_what_was_exported_for_mlserver(command: Command, bundle: Path) -> None:
+    """Its settings lie beside what has hashes; whatever else does is told."""
+    assert command("export", str(bundle), "--format", "mlserver").code == 0
+    model = bundle.with_name("bundle-mlserver") / "fashion-like"
+    ended = command("verify", str(model))
+    assert ended.code == 0
+    assert "ok: no other file lies here, but `model-settings.json`, which may be edited\n" in ended.out
+    (model / "onnxruntime.py").write_text("", encoding="utf-8")
+    ended = command("verify", str(model))
+    assert ended.code == 2
+    assert f"{model}: `onnxruntime.py` is not in the manifest, so nothing vouches for it; remove it" in ended.err
+
+
 def test_optimum_is_refused_with_the_reason(command: Command, bundle: Path) -> None:
     ended = command("export", str(bundle), "--format", "optimum")
     assert ended.code == 2

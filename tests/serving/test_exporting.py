@@ -16,6 +16,7 @@ from compresslab.measure.artifact import Artifact, load_artifact
 from compresslab.measure.session import SessionOptions
 from compresslab.serving import export_bundle
 from compresslab.serving.exporting import Format
+from compresslab.serving.mlserver_layout import MODEL_SETTINGS
 from compresslab.serving.triton_layout import quoted
 
 
@@ -30,7 +31,7 @@ def test_a_triton_repository(image: Artifact, tmp_path: Path) -> None:
     exported = export_bundle(image, tmp_path / "models", "triton", cores=2)
     assert exported.models == {"fashion-like": tmp_path / "models" / "fashion-like"}
     version = {f"fashion-like/1/{name}" for name in BUNDLE}
-    assert files(tmp_path / "models") == version | {"fashion-like/config.pbtxt", "fashion-like/labels.txt"}
+    assert files(tmp_path / "models") == version | {"fashion-like/config.pbtxt"}
     verify(tmp_path / "models" / "fashion-like" / "1")
 
 
@@ -49,7 +50,7 @@ def test_the_configuration_of_triton(image: Artifact, tmp_path: Path) -> None:
         'backend: "onnxruntime"\n'
         "max_batch_size: 64\n"
         'input [ { name: "pixels" data_type: TYPE_FP32 dims: [ 1, 28, 28 ] } ]\n'
-        'output [ { name: "logits" data_type: TYPE_FP32 dims: [ 10 ] label_filename: "labels.txt" } ]\n'
+        'output [ { name: "logits" data_type: TYPE_FP32 dims: [ 10 ] label_filename: "1/labels.txt" } ]\n'
         "instance_group [ { count: 2 kind: KIND_CPU } ]\n"
         "dynamic_batching { preferred_batch_size: [ 8 ] max_queue_delay_microseconds: 200 }\n"
         'parameters { key: "intra_op_thread_count" value: { string_value: "1" } }\n'
@@ -70,9 +71,7 @@ def test_two_graphs_are_two_models(pair: Artifact, tmp_path: Path) -> None:
     assert "dynamic_batching" not in text, "nothing was measured of it"
     assert load_artifact(tmp_path / "mlserver" / "clip-text").sha256 == {"text": pair.sha256["text"]}
     for folder in ("triton/clip-image/1", "triton/clip-text/1", "mlserver/clip-image", "mlserver/clip-text"):
-        settings = tmp_path / folder / "model-settings.json"
-        settings.unlink(missing_ok=True)  # it may be edited, so it is no part of the bundle
-        verify(tmp_path / folder)
+        verify(tmp_path / folder, frozenset({MODEL_SETTINGS}))  # may be edited, so it is no part of the bundle
 
 
 def test_a_folder_for_mlserver(image: Artifact, tmp_path: Path) -> None:
@@ -98,8 +97,7 @@ def test_a_folded_graph_in_every_format(image: Artifact, to: Format, tmp_path: P
     exported = export_bundle(image, tmp_path / "out", to, fold="uint8-nhwc")
     assert exported.folded_difference is not None
     folder = next(path.parent for path in (tmp_path / "out").rglob("manifest.json"))
-    (folder / "model-settings.json").unlink(missing_ok=True)
-    verified = verify(folder)
+    verified = verify(folder, frozenset({MODEL_SETTINGS}))
     assert verified.artifact.manifest.preprocessing.folded == "uint8-nhwc"
     assert "the graph normalizes by itself" in (folder / "README.md").read_text(encoding="utf-8")
 

@@ -30,7 +30,10 @@ MODELS = (("fashion-like", "image", "model"), ("pair-image", "pair", "image"), (
 SERVERS = ("mlserver", "triton")
 TOLERANCE = 1e-5
 _ROOM_KB = 16 << 20
-pytestmark = pytest.mark.skipif(serve_python() is None or triton_python() is None, reason="run `make servers` first")
+pytestmark = [
+    pytest.mark.slow,  # every one, or `make test-slow` would leave out what only `make test` after `make servers` runs
+    pytest.mark.skipif(serve_python() is None or triton_python() is None, reason="run `make servers` first"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +138,33 @@ def test_a_request_that_does_not_fit_is_refused_and_told(
 
 
 @pytest.mark.parametrize("server", SERVERS, indirect=True)
+@pytest.mark.parametrize(
+    ("tensor", "dtype", "shape", "model", "said"),
+    [
+        ("pixel", "float32", (1, 1, 28, 28), "fashion-like", "pixel"),
+        ("pixels", "float64", (1, 1, 28, 28), "fashion-like", "FP64"),
+        ("pixels", "float32", (1, 28, 28), "fashion-like", "28"),
+        ("pixels", "float32", (65, 1, 28, 28), "fashion-like", "64"),
+        ("pixels", "float32", (1, 1, 28, 28), "fashion", "fashion"),
+    ],
+)
+def test_over_grpc_it_is_refused_too(
+    server: Server, bundles: dict[str, Artifact], tensor: str, dtype: str, shape: Any, model: str, said: str,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    python = triton_python()
+    assert python is not None
+    inputs = {tensor: np.zeros(shape, dtype)}
+    found = load(
+        python, server, model, inputs, {}, tmp_path, protocol="grpc", clients=1, seconds=0.0, rows=shape[0]
+    )  # fmt: skip
+    assert found.requests == 0
+    (error,) = found.errors
+    assert said in error
+    require_right_answer(server, bundles, *MODELS[0])
+
+
+@pytest.mark.parametrize("server", SERVERS, indirect=True)
 def test_the_server_tells_what_the_manifest_says(server: Server, bundles: dict[str, Artifact]) -> None:
     for model, bundle, graph in MODELS:
         status, told = ask(server, f"/v2/models/{model}")
@@ -168,7 +198,6 @@ def test_triton_names_the_classes(triton_up: Server, bundles: dict[str, Artifact
     assert float(score) == pytest.approx(expected.max(), abs=1e-4)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 @pytest.mark.parametrize("server", SERVERS, indirect=True)
 @pytest.mark.parametrize(("model", "bundle", "graph"), MODELS)
@@ -188,7 +217,6 @@ def test_sixteen_clients_at_once(
     assert found.largest_difference <= TOLERANCE
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("server", SERVERS, indirect=True)
 def test_ten_thousand_malformed_requests(server: Server, bundles: dict[str, Artifact]) -> None:
     without = KILLS_OLD_TRITON if server.name == "triton" else frozenset()
@@ -218,7 +246,6 @@ def room() -> None:
         pytest.skip(f"a gigabyte is sent where {_ROOM_KB >> 20} GB of memory are free")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     # In chunks, it makes Triton 2.51 take twenty gigabytes: what `--http-max-input-size` of later ones is for.
     ("server", "chunked"),
@@ -232,7 +259,6 @@ def test_a_gigabyte_over_http(server: Server, bundles: dict[str, Artifact], chun
     require_right_answer(server, bundles, *MODELS[0])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("server", SERVERS, indirect=True)
 def test_a_gigabyte_over_grpc(server: Server, bundles: dict[str, Artifact], tmp_path: Path, room: None) -> None:
     python = triton_python()
@@ -249,8 +275,7 @@ def test_a_gigabyte_over_grpc(server: Server, bundles: dict[str, Artifact], tmp_
     require_right_answer(server, bundles, *MODELS[0])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("damage", ["changed graph", "missing labels"])
+@pytest.mark.parametrize("damage", ["changed graph", "changed labels", "missing labels"])
 def test_mlserver_does_not_start_on_a_damaged_bundle(image: Artifact, damage: str, tmp_path: Path) -> None:
     export_bundle(image, tmp_path / "models", "mlserver", cores=2)
     said = spoil(tmp_path / "models" / "fashion-like", damage)
@@ -260,7 +285,6 @@ def test_mlserver_does_not_start_on_a_damaged_bundle(image: Artifact, damage: st
         pass
 
 
-@pytest.mark.slow
 def test_plain_mlserver_does_not_either(image: Artifact, tmp_path: Path) -> None:
     """The runtime checks the hashes by itself: whoever starts it otherwise is as safe."""
     export_bundle(image, tmp_path / "models", "mlserver", cores=2)
@@ -276,31 +300,69 @@ def test_plain_mlserver_does_not_either(image: Artifact, tmp_path: Path) -> None
     assert "model.onnx: this is not the file that was exported" in ended.stderr + ended.stdout
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("damage", ["changed graph", "missing labels"])
-def test_triton_does_not_start_on_a_damaged_bundle(image: Artifact, damage: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("changed graph", r"model\.onnx: missing, or not the file that was exported"),
+        ("changed labels", r"labels\.txt: missing, or not the file that was exported"),
+        ("missing labels", r"failed to open text file for read .*/1/labels\.txt"),  # Triton itself
+    ],
+)
+def test_triton_does_not_start_on_a_damaged_bundle(image: Artifact, damage: str, said: str, tmp_path: Path) -> None:
     export_bundle(image, tmp_path / "models", "triton", backend="python", cores=2)
-    name = spoil(tmp_path / "models" / "fashion-like" / "1", damage).split(":")[0]
+    spoil(tmp_path / "models" / "fashion-like" / "1", damage)
     python = triton_python()
     assert python is not None
-    with (
-        pytest.raises(ServerDied, match=rf"{name}: missing, or not the file that was exported"),
-        triton(python, tmp_path / "models", tmp_path / "log"),
-    ):
+    with pytest.raises(ServerDied, match=said), triton(python, tmp_path / "models", tmp_path / "log"):
         pass
 
 
-@pytest.mark.slow
-def test_triton_does_not_start_without_its_label_file(image: Artifact, tmp_path: Path) -> None:
-    export_bundle(image, tmp_path / "models", "triton", backend="python", cores=2)
-    (tmp_path / "models" / "fashion-like" / "labels.txt").unlink()
-    python = triton_python()
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [
+        *((server, where) for server in SERVERS for where in ("models", "models/fashion-like")),
+        ("mlserver", "."),  # Triton's Python backend runs what lies where it was started
+        ("triton", "models/fashion-like/1"),
+    ],
+)
+def test_python_files_that_lie_there_are_not_run(
+    image: Artifact, bundles: dict[str, Artifact], name: str, where: str, tmp_path: Path
+) -> None:
+    """MLServer puts the folders of its settings first on `sys.path`: its way of loading is not taken."""
+    start, python = (mlserver, serve_python()) if name == "mlserver" else (triton, triton_python())
     assert python is not None
-    with pytest.raises(ServerDied, match=r"labels\.txt"), triton(python, tmp_path / "models", tmp_path / "log"):
+    export_bundle(image, tmp_path / "models", name, backend="python", cores=2)
+    for module in ("onnxruntime", "compresslab", "numpy", "yaml", "PIL", "concurrent", "hashlib", "mlserver"):
+        text = f"open({str(tmp_path / CANARY)!r}, 'w').close()\n"
+        (tmp_path / where / f"{module}.py").write_text(text, encoding="utf-8")
+    with start(python, tmp_path / "models", tmp_path / "log") as server:
+        require_right_answer(server, bundles, *MODELS[0])
+    assert not (tmp_path / CANARY).exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"implementation": "json.JSONDecoder"}, r"`implementation` is json\.JSONDecoder, but only compresslab"),
+        ({"inputs": 3}, "MLServer does not take these settings"),
+        ({"parameters": {"uri": "../nowhere"}}, "MLServer does not take these settings"),
+        ({"parameters": {"uri": ".", "extra": {"threads": 0}}}, r"error: fashion-like: parameters\.extra: "),
+    ],
+)
+def test_settings_that_will_not_do_end_mlserver(
+    image: Artifact, change: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    """By itself it would go on, ready and with nothing to serve, or end with 0."""
+    export_bundle(image, tmp_path / "models", "mlserver", cores=2)
+    path = tmp_path / "models" / "fashion-like" / "model-settings.json"
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **change}), encoding="utf-8")
+    python = serve_python()
+    assert python is not None
+    with pytest.raises(ServerDied, match=said) as died, mlserver(python, tmp_path / "models", tmp_path / "log"):
         pass
+    assert died.value.exit_code == 2
 
 
-@pytest.mark.slow
 def test_all_that_triton_misses_for_the_onnxruntime_backend_is_the_backend(
     image: Artifact, pair: Artifact, tmp_path: Path
 ) -> None:
@@ -318,7 +380,6 @@ def test_all_that_triton_misses_for_the_onnxruntime_backend_is_the_backend(
     assert all("unable to find backend library" in line for line in complaints)
 
 
-@pytest.mark.slow
 def test_a_bundle_is_served_as_it_is(image: Artifact, bundles: dict[str, Artifact], tmp_path: Path) -> None:
     python = serve_python()
     assert python is not None
@@ -327,7 +388,6 @@ def test_a_bundle_is_served_as_it_is(image: Artifact, bundles: dict[str, Artifac
     assert server.process.returncode == 0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", SERVERS)
 def test_a_folded_model_takes_pixels(image: Artifact, name: str, tmp_path: Path) -> None:
     start, python = (mlserver, serve_python()) if name == "mlserver" else (triton, triton_python())
@@ -354,6 +414,10 @@ def spoil(folder: Path, damage: str) -> str:
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
         return r"model\.onnx: this is not the file that was exported"
+    if damage == "changed labels":
+        path = folder / "labels.txt"
+        path.write_text("".join(reversed(path.read_text(encoding="utf-8").splitlines(keepends=True))), encoding="utf-8")
+        return r"labels\.txt: this is not the file that was exported"
     (folder / "labels.txt").unlink()
     return r"labels\.txt: the manifest names this file, but it is missing"
 

@@ -7,7 +7,7 @@ is in the store, so the same call after a crash goes on where it stopped.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,7 +23,7 @@ from compresslab.config import dump_pipeline
 from compresslab.digest import digest_of, library_versions
 from compresslab.errors import BadInput, CompresslabError, StageFailed, StoreError
 from compresslab.export import export
-from compresslab.keys import LIBRARIES, Keys
+from compresslab.keys import LIBRARIES, Keys, assesses
 from compresslab.launcher import started_alone
 from compresslab.measure.artifact import Artifact, load_artifact
 from compresslab.measure.budget import check
@@ -132,6 +132,7 @@ class _Run:
         rehearse(pipeline, self.baseline_model, self.teachers, self.task)
         self.baseline: Node | None = None
         self.trained: Node | None = None
+        self.decided: dict[str, list[dict[str, Any]]] = {}
 
     # -- the run -----------------------------------------------------------------------------------------------------
 
@@ -239,6 +240,7 @@ class _Run:
                 progress=progress,
                 assess=lambda candidate: self._assess(candidate, scratch, parent),
                 key=key,
+                decided=self._decided(stage, key),
             )
             return Made(stage.apply(parent.candidate(self.trusted), context), tuple(progress.notes))
 
@@ -250,7 +252,21 @@ class _Run:
             raise type(error)(f"{stage.kind}: {error}") from error
         self.progress.notes.extend(f"{stage.kind}: {note}" for note in nodes[0].notes)
         self.directory.event("stage", stage=stage.kind, key=key, cached=nodes[0].cached, seconds=nodes[0].seconds)
+        if assesses(stage):
+            self.decided[key] = [dict(node.lineage[-1].decisions) for node in nodes]
         return nodes
+
+    def _decided(self, stage: Stage, key: str) -> tuple[Mapping[str, Any], ...] | None:
+        """What the run decided here whose lock file is replayed."""
+        if not assesses(stage) or not self.pipeline.decided:
+            return None
+        found = self.pipeline.decided.get(key)
+        if found is None:
+            self.progress.note(
+                f"{stage.kind}: the lock file's decisions were made under other settings, with other data or code, or on "
+                "another machine, so it decides anew"
+            )
+        return None if found is None else tuple(found)
 
     def _teacher(self) -> Teacher | None:
         """`teacher`, or `model` if it has weights, or what a `train` or `mutual` stage has made."""
@@ -280,12 +296,15 @@ class _Run:
         # Spread over the split: a user's own validation images may come class by class.
         samples = len(self.task.splits["validation"].inputs)
         rows = np.unique(np.linspace(0, samples - 1, _PARITY_SAMPLES).astype(np.int64))
+        targets = self.task.splits["validation"].targets
         return export(
             candidate.model,
             folder,
             preprocessing=self.task.preprocessing,
             labels=self.task.labels,
             target=self.task.target,
+            targets=None if targets is None else targets[rows],
+            metric=self.task.metric,
             inputs=self.task.batch("validation", rows, None),
             provenance={
                 "lineage": [{"kind": step.kind, "settings": dict(step.settings)} for step in candidate.lineage],
@@ -369,6 +388,7 @@ class _Run:
             "data": self.task.digest,
             "surroundings": self.keys.surroundings(),
             "machine": dict(self.measurements.machine),
+            "decided": self.decided,
             "points": [
                 {
                     "id": point.id,

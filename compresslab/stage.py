@@ -32,7 +32,9 @@ class Context:
 
     `assess` exports and measures a candidate (validation only) and is injected by the runner, so that no stage
     imports the benchmark. `key` identifies this application of the stage: its settings and all that went in.
-    `tuned` names the settings whose values were chosen on validation.
+    `tuned` names the settings whose values were chosen on validation. `decided` has the decisions of every candidate
+    that this application gave in an earlier run, where its lock file is replayed: what a clock or a verdict decided then
+    is followed, not decided again.
     """
 
     task: Task
@@ -44,6 +46,7 @@ class Context:
     assess: Callable[[Candidate], Assessment]
     key: str
     tuned: frozenset[str] = frozenset()
+    decided: tuple[Mapping[str, Any], ...] | None = None
 
     def step(self, stage: Stage, decisions: Mapping[str, Any], attempt: int = 0) -> Step:
         """The record of this application of `stage`; `attempt` numbers the candidates where it returns several."""

@@ -45,6 +45,7 @@ def open_graph(
     disabled_optimizers: Sequence[str],
     provider: str,
     optimized: Path | None = None,
+    profile: Path | None = None,
 ) -> onnxruntime.InferenceSession:
     """A session on the ONNX file at `path`; the meaning of the rest is in `session.SessionOptions`.
 
@@ -56,6 +57,7 @@ def open_graph(
         disabled_optimizers: Names of ONNX Runtime's graph transformers to leave out.
         provider: The execution provider.
         optimized: Where to write the graph as it is after optimisation; None for nowhere.
+        profile: What the name of the profile's file begins with; None for no profile.
 
     Raises:
         ArtifactError: The file is missing, broken, or has operators that this ONNX Runtime cannot run.
@@ -75,6 +77,9 @@ def open_graph(
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if allow_spinning else "0")
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
     try:
         return onnxruntime.InferenceSession(
             str(path), options, providers=[provider], disabled_optimizers=list(disabled_optimizers)

@@ -25,7 +25,7 @@ from compresslab.errors import BadInput, CompresslabError, StageFailed, StoreErr
 from compresslab.export import export
 from compresslab.keys import LIBRARIES, Keys, assesses
 from compresslab.launcher import started_alone
-from compresslab.measure.artifact import Artifact, load_artifact
+from compresslab.measure.artifact import Artifact, load_artifact, write_manifest
 from compresslab.measure.budget import check
 from compresslab.measure.frontier import FrontierPoint, frontier, select, ties
 from compresslab.measure.measurement import Measurement
@@ -40,6 +40,7 @@ from compresslab.rehearsal import rehearse
 from compresslab.report import Point, Report, write_report
 from compresslab.route import PlanLine, going_on, planned, teaching
 from compresslab.run_directory import RunDirectory
+from compresslab.sessions import Sessions
 from compresslab.stage import Assessment, Context, Stage
 from compresslab.store import Store
 from compresslab.teachers import Teachers
@@ -120,6 +121,7 @@ class _Run:
         self.trusted = _trusted(pipeline)
         self.nodes = Nodes(self.store, self._export)
         self.measurements = Measurements(self.store, self.task, pipeline.bench)
+        self.sessions = Sessions(self.store, self.task, pipeline.bench, pipeline.decided)
         self.keys = Keys(pipeline, self.task, self.device, self.measurements.machine)
         self.baseline_model = fitting("model", pipeline.model, self.task, pipeline.seed)
         self.baseline_step = Step(
@@ -289,8 +291,12 @@ class _Run:
             step = Step("teacher", self.pipeline.teacher.model_dump(mode="json"), {}, architecture.digest(model))
             return self.nodes.obtain(self.keys.given(step), lambda _: Made((Candidate(model, (step,)),)))[0].artifact()
         if self.pipeline.model.has_weights:
-            return self.baseline.artifact()
-        return None if self.trained is None else self.trained.artifact()
+            return self._artifact(self.baseline)
+        return None if self.trained is None else self._artifact(self.trained)
+
+    def _artifact(self, node: Node) -> Artifact:
+        """As it is deployed: with the session options of the run."""
+        return self.sessions.deployed(node.artifact())
 
     def _export(self, candidate: Candidate, folder: Path) -> Artifact:
         # Spread over the split: a user's own validation images may come class by class.
@@ -325,7 +331,7 @@ class _Run:
         control: Artifact | None = None,
     ) -> tuple[Measurement, bool]:
         """The measurement against the parent, the baseline and the control, and whether the store had it."""
-        baseline = self.baseline.artifact() if self.baseline is not None and parent is not None else None
+        baseline = self._artifact(self.baseline) if self.baseline is not None and parent is not None else None
         return self.measurements.obtain(artifact, parent, baseline, self._held_against(), splits, control)
 
     def _assess(self, candidate: Candidate, scratch: Path, parent: Node) -> Assessment:
@@ -336,23 +342,26 @@ class _Run:
             self._export(candidate, folder)
 
         on_main(export_here)
-        artifact = load_artifact(folder)
-        measurement, _ = self._measure(artifact, parent.artifact(), ("validation",))
+        artifact = self.sessions.deployed(load_artifact(folder))
+        measurement, _ = self._measure(artifact, self._artifact(parent), ("validation",))
         return Assessment(measurement, check(self.pipeline.budget, measurement, artifact.bytes))
 
     def _point(self, node: Node, parent: Node | None, reference: bool, control: Node | None, taken: set[str]) -> Point:
-        artifact = node.artifact()
+        exported = node.artifact()
         self.progress.start(f"measure {node.kind}", 1)
         begun = time.perf_counter()
+        artifact = self.sessions.deployed(exported)
         measurement, measured_before = self._measure(
             artifact,
-            None if parent is None else parent.artifact(),
-            control=None if control is None else control.artifact(),
+            None if parent is None else self._artifact(parent),
+            control=None if control is None else self._artifact(control),
         )
         seconds = round(time.perf_counter() - begun, 3)
         self.progress.advance()
         point_id = next(node.digest[:size] for size in range(8, 65) if node.digest[:size] not in taken)
         place = self.directory.stage(point_id, node.folder, to_json(measurement))
+        if artifact.manifest != exported.manifest:
+            write_manifest(place, artifact.manifest)
         self.directory.event("measured", id=point_id, stage=node.kind, cached=measured_before, seconds=seconds)
         return Point(
             id=point_id,
@@ -363,7 +372,7 @@ class _Run:
             artifact=load_artifact(place),
             measurement=measurement,
             settings=dict(node.lineage[-1].settings),
-            decisions=dict(node.lineage[-1].decisions),
+            decisions={**node.lineage[-1].decisions, **self.sessions.choice(exported)},
             budget=check(self.pipeline.budget, measurement, artifact.bytes),
             reference=reference,
         )
@@ -388,7 +397,7 @@ class _Run:
             "data": self.task.digest,
             "surroundings": self.keys.surroundings(),
             "machine": dict(self.measurements.machine),
-            "decided": self.decided,
+            "decided": {**self.decided, **self.sessions.decided},
             "points": [
                 {
                     "id": point.id,

@@ -28,13 +28,14 @@ from compresslab.launcher import started_alone
 from compresslab.measure.artifact import Artifact, load_artifact, write_manifest
 from compresslab.measure.budget import check
 from compresslab.measure.frontier import FrontierPoint, frontier, select, ties
+from compresslab.measure.machine import SLOW_INT8, fast_int8
 from compresslab.measure.measurement import Measurement
 from compresslab.measure.measurement_io import to_json
 from compresslab.measured import REPORTED, Measurements
 from compresslab.models import architecture
 from compresslab.nodes import Made, Node, Nodes
 from compresslab.pipeline import variants
-from compresslab.preflight import fitting, require_measured
+from compresslab.preflight import fitting, require_calibration_labels, require_measured
 from compresslab.progress import Noting, Progress, Silent
 from compresslab.rehearsal import rehearse
 from compresslab.report import Point, Report, write_report
@@ -118,9 +119,13 @@ class _Run:
         if started_alone():
             self.progress.note(_ALONE)
         require_measured(pipeline, self.task)
+        require_calibration_labels(pipeline, self.task)
         self.trusted = _trusted(pipeline)
         self.nodes = Nodes(self.store, self._export)
         self.measurements = Measurements(self.store, self.task, pipeline.bench)
+        quantized = any(stage.kind == "quantize" for stage in (*pipeline.stages, *pipeline.references))
+        if quantized and not fast_int8(self.measurements.machine):
+            self.progress.note(f"this processor is slow with int8: {SLOW_INT8}")
         self.sessions = Sessions(self.store, self.task, pipeline.bench, pipeline.decided)
         self.keys = Keys(pipeline, self.task, self.device, self.measurements.machine)
         self.baseline_model = fitting("model", pipeline.model, self.task, pipeline.seed)
@@ -265,8 +270,8 @@ class _Run:
         found = self.pipeline.decided.get(key)
         if found is None:
             self.progress.note(
-                f"{stage.kind}: the lock file's decisions were made under other settings, with other data or code, or on "
-                "another machine, so it decides anew"
+                f"{stage.kind}: the lock file's decisions were made under other settings, with other data or code, or "
+                "on another machine, so it decides anew"
             )
         return None if found is None else tuple(found)
 

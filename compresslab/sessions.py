@@ -75,7 +75,7 @@ class Sessions:
         return {} if found is None else {"session": found[0]}
 
     def _obtained(self, key: str, artifact: Artifact) -> dict[str, Any]:
-        if key in self._replayed and self._replayed[key]:
+        if self._replayed.get(key):
             return dict(self._replayed[key][0])
         found = self._store.find(_KIND, key)
         if found is not None:

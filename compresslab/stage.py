@@ -33,8 +33,8 @@ class Context:
     `assess` exports and measures a candidate (validation only) and is injected by the runner, so that no stage
     imports the benchmark. `key` identifies this application of the stage: its settings and all that went in.
     `tuned` names the settings whose values were chosen on validation. `decided` has the decisions of every candidate
-    that this application gave in an earlier run, where its lock file is replayed: what a clock or a verdict decided then
-    is followed, not decided again.
+    that this application gave in an earlier run, where its lock file is replayed: what a clock or a verdict decided
+    then is followed, not decided again.
     """
 
     task: Task

@@ -1,4 +1,4 @@
-"""Whether the integers that ONNX Runtime computes decide as the fake quantization did that was calibrated or trained."""
+"""Whether ONNX Runtime's integers answer as the fake-quantized network does that was calibrated or trained."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def check_fidelity(torch_out: Array, onnx_out: Array, targets: npt.NDArray[np.ge
         allowed += _SIGMAS * math.sqrt(int((right[0] != right[1]).sum())) / len(targets)
     if not abs(ours - theirs) <= allowed:
         raise ParityError(
-            f"the fake-quantized network has {metric} {ours:.4f} on {len(targets)} inputs and its ONNX file {theirs:.4f}; "
+            f"the fake-quantized network has {metric} {ours:.4f} on {len(targets)} inputs, its ONNX file {theirs:.4f}; "
             f"rounding explains a difference of {allowed:.4f} at most. {_CAUSES}"
         )
     if not agreement >= _LEAST_AGREEMENT:
         raise ParityError(
-            f"the fake-quantized network and its ONNX file agree by only {agreement:.3f} on {len(targets)} inputs, where "
-            f"{_LEAST_AGREEMENT} is demanded. {_CAUSES}"
+            f"the fake-quantized network and its ONNX file agree by only {agreement:.3f} on {len(targets)} inputs, "
+            f"where {_LEAST_AGREEMENT} is demanded. {_CAUSES}"
         )
     return Fidelity(metric, ours, theirs, agreement, allowed, len(targets))
 

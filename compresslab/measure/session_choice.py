@@ -105,9 +105,7 @@ def choose_session(artifact: Artifact, examples: Samples, settings: BenchSetting
     return SessionChoice(best[1], tuple(tried))
 
 
-def _alternatives(
-    path: Path, own: SessionOptions, threads: int
-) -> tuple[list[SessionOptions], list[SessionOptions]]:
+def _alternatives(path: Path, own: SessionOptions, threads: int) -> tuple[list[SessionOptions], list[SessionOptions]]:
     """What may be measured beside the others, and what must be measured apart."""
     beside = []
     with TemporaryDirectory(prefix="compresslab-session-") as folder:
@@ -179,9 +177,7 @@ def _joined(own: SessionOptions, one: SessionOptions, other: SessionOptions) -> 
     return one.model_copy(update=changed)
 
 
-def _difference(
-    usual: npt.NDArray[np.float32], other: npt.NDArray[np.float32], quantized: bool
-) -> str | None:
+def _difference(usual: npt.NDArray[np.float32], other: npt.NDArray[np.float32], quantized: bool) -> str | None:
     """How the answers differ, where that is by more than rounding: None where they may be served instead."""
     scale = float(np.abs(usual).max())
     largest = float(np.abs(usual - other).max())

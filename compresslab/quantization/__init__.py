@@ -8,4 +8,12 @@ from compresslab.quantization.insertion import quantizable
 from compresslab.quantization.ort_backend import OnnxRuntimeSettings, quantize_static
 from compresslab.quantization.settings import QuantizerSettings
 
-__all__ = ["OnnxRuntimeSettings", "QuantizerSettings", "calibrate", "convert", "prepare", "quantizable", "quantize_static"]
+__all__ = [
+    "OnnxRuntimeSettings",
+    "QuantizerSettings",
+    "calibrate",
+    "convert",
+    "prepare",
+    "quantizable",
+    "quantize_static",
+]

@@ -232,8 +232,8 @@ def checks_table(results: Results) -> Table:
         )
         rows.append(row_of(results, point, cells))
     caption = (
-        "What vouches for each exported file. Simulated is the fake-quantized network in torch, held against its file on "
-        f"the same inputs. {agreement_means(results)}"
+        "What vouches for each exported file. Simulated is the fake-quantized network in torch, held against its file "
+        f"on the same inputs. {agreement_means(results)}"
     )
     return Table(caption, columns, tuple(rows))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -14,6 +15,7 @@ from compresslab.candidate import Candidate, OnnxModel, TorchModel
 from compresslab.distillation import Recipe, learn
 from compresslab.export import export
 from compresslab.quantization import QuantizerSettings, calibrate, convert, prepare, quantize_static
+from compresslab.stages.calibration_check import calibration_told
 from compresslab.stages.rescue import attempts
 from compresslab.world import on_main
 
@@ -37,6 +39,9 @@ class Quantize(QuantizerSettings):
     """`own`: our quantizers, in torch; `onnxruntime`: its static one, on the exported graph, which cannot train."""
     samples: int = Field(512, ge=1)
     """Calibration samples, the first of the calibration split; all of it where it has fewer."""
+    calibration_seeds: int = Field(1, ge=1)
+    """On how many random parts of the calibration split to calibrate besides, to tell how much the draw matters:
+    quality on validation, by fake quantization. 1 for none."""
     sensitivity_samples: int = Field(128, ge=2)
     """Calibration samples on which `auto` finds what suffers from integers: it takes a pass for each operator."""
     qat: Recipe = Recipe(epochs=2, learning_rate=0.01, precision="fp32")
@@ -58,11 +63,12 @@ class Quantize(QuantizerSettings):
             return (self.trained(prepared, candidate, context),)
         return (self.converted(prepared, candidate, context, {"mode": "ptq"}),)
 
-    def _count(self, context: Context) -> int:
+    def count(self, context: Context) -> int:
+        """How many calibration samples are used."""
         return min(self.samples, len(context.task.splits["calibration"].inputs))
 
     def _batches(self, context: Context) -> Iterator[np.ndarray]:
-        count = self._count(context)
+        count = self.count(context)
         for start in range(0, count, _BATCH):
             yield context.task.batch("calibration", np.arange(start, min(start + _BATCH, count)), None)
 
@@ -79,11 +85,19 @@ class Quantize(QuantizerSettings):
         return prepared
 
     def converted(
-        self, prepared: nn.Module, candidate: Candidate, context: Context, decisions: Mapping[str, Any], attempt: int = 0
+        self,
+        prepared: nn.Module,
+        candidate: Candidate,
+        context: Context,
+        decisions: Mapping[str, Any],
+        attempt: int = 0,
     ) -> Candidate:
         """The candidate with integer weights, whose ONNX file will be held against the fake-quantized network."""
-        told = {**decisions, "samples": self._count(context), **self._calibration(candidate, context)}
-        model = TorchModel(convert(prepared), None, simulated=prepared)
+        told = {**decisions, "samples": self.count(context)}
+        if attempt == 0:  # later ones are calibrated on the same
+            told["calibration"] = calibration_told(self, candidate.network.module, context)
+        # A copy: `auto` may train the network further before this candidate is exported.
+        model = TorchModel(convert(prepared), None, simulated=copy.deepcopy(prepared))
         return candidate.then(model, context.step(self, told, attempt))
 
     def trained(
@@ -98,9 +112,6 @@ class Quantize(QuantizerSettings):
         history = learn(prepared, self.qat, context, "qat")
         told = {"mode": "qat", **(decisions or {}), "loss": [round(epoch.loss, 6) for epoch in history]}
         return self.converted(prepared, candidate, context, told, attempt)
-
-    def _calibration(self, candidate: Candidate, context: Context) -> dict[str, Any]:
-        return {}
 
     def _by_onnxruntime(self, candidate: Candidate, context: Context) -> Candidate:
         task = context.task
@@ -117,5 +128,9 @@ class Quantize(QuantizerSettings):
             quantize_static(floating.graphs["model"], path, batches)
 
         on_main(make)
-        decisions = {"mode": "ptq", "samples": self._count(context)}
+        decisions = {
+            "mode": "ptq",
+            "samples": self.count(context),
+            "calibration": calibration_told(self, candidate.network.module, context),
+        }
         return candidate.then(OnnxModel(path), context.step(self, decisions))

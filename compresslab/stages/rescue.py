@@ -141,9 +141,7 @@ class _Rescue:
 
         return on_main(rank)
 
-    def _microseconds(
-        self, operators: Sequence[str], quantized: Candidate, assessed: Assessment
-    ) -> dict[str, float]:
+    def _microseconds(self, operators: Sequence[str], quantized: Candidate, assessed: Assessment) -> dict[str, float]:
         """What each operator takes more in float than as integers, by ONNX Runtime's profile of both graphs."""
         task = self.context.task
         point = assessed.measurement.latency[0] if assessed.measurement.latency else None

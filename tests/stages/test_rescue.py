@@ -1,4 +1,4 @@
-"""`mode: auto` on a network that calibration ruins: how it is rescued, what is told, and that a lock file replays it."""
+"""`mode: auto` on a network that calibration ruins: how it is rescued, what is told, and that a lock replays it."""
 
 from __future__ import annotations
 

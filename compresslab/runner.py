@@ -348,8 +348,9 @@ class _Run:
 
         on_main(export_here)
         artifact = self.sessions.deployed(load_artifact(folder))
-        measurement, _ = self._measure(artifact, self._artifact(parent), ("validation",))
-        return Assessment(measurement, check(self.pipeline.budget, measurement, artifact.bytes))
+        started = self._artifact(parent)
+        measurement, _ = self._measure(artifact, started, ("validation",))
+        return Assessment(measurement, check(self.pipeline.budget, measurement, artifact.bytes), artifact, started)
 
     def _point(self, node: Node, parent: Node | None, reference: bool, control: Node | None, taken: set[str]) -> Point:
         exported = node.artifact()

@@ -14,16 +14,22 @@ from compresslab.measure.measurement import Measurement
 from compresslab.progress import Progress
 
 if TYPE_CHECKING:
+    from compresslab.measure.artifact import Artifact
     from compresslab.tasks import Task
     from compresslab.teacher import Teacher
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """What `Context.assess` answers: the measurement, and the budget's verdict on it."""
+    """What `Context.assess` answers: the measurement, and the budget's verdict on it.
+
+    `artifact` is what was measured, and `parent` what the stage started from, exported; None where nothing was.
+    """
 
     measurement: Measurement
     budget: BudgetResult
+    artifact: Artifact | None = None
+    parent: Artifact | None = None
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from compresslab.candidate import TorchModel
 from compresslab.errors import BadInput
-from compresslab.export import export
 from compresslab.export.operator_times import GraphTimes, operator_times
 from compresslab.quantization.sensitivity import Harm, Sensitivity, proposals, sensitivities
 from compresslab.world import on_main
@@ -21,12 +19,13 @@ if TYPE_CHECKING:
     from torch import nn
 
     from compresslab.candidate import Candidate
+    from compresslab.measure.artifact import Artifact
     from compresslab.measure.budget import BudgetResult
     from compresslab.stage import Assessment, Context
     from compresslab.stages.quantize import Quantize
 
 _DIGITS = 4
-_ANOTHER = "without it, by `mode: ptq` or `qat`, nothing is decided by measuring"
+_ANOTHER = "leave `decided` out of it to decide anew"
 
 
 def attempts(stage: Quantize, candidate: Candidate, context: Context) -> tuple[Candidate, ...]:
@@ -74,7 +73,7 @@ class _Rescue:
         if not assessed.budget.misses_quality:
             self.note("auto: only costs are over the budget, which neither operators in float nor training can mend")
             return (first,)
-        ranking = self._ranking(first, assessed)
+        ranking = self._ranking(assessed)
         for keep in ranking.sets:
             number = len(found)
             decisions = {"mode": "mixed", "keep_float": list(keep), "sensitivity": ranking.plain()}
@@ -127,7 +126,7 @@ class _Rescue:
         step = replace(step, decisions={**mode, **told, **step.decisions})
         return replace(made, lineage=(*made.lineage[:-1], step)), assessed
 
-    def _ranking(self, quantized: Candidate, assessed: Assessment) -> _Ranking:
+    def _ranking(self, assessed: Assessment) -> _Ranking:
         """Measured in the main process: another one's clock might put another operator first."""
 
         def rank() -> _Ranking:
@@ -135,30 +134,27 @@ class _Rescue:
             count = min(self.stage.sensitivity_samples, len(task.splits["calibration"].inputs))
             inputs = torch.from_numpy(task.batch("calibration", np.arange(count), None))
             harm = Harm(self.candidate.network.module, inputs, self.stage.quantizer())
-            times = self._microseconds(harm.operators, quantized, assessed)
+            times = self._microseconds(harm.operators, assessed)
             ranked = sensitivities(harm, times)
             return _Ranking(ranked, proposals(harm, ranked, lambda told: self.note(f"auto: {told}")))
 
         return on_main(rank)
 
-    def _microseconds(self, operators: Sequence[str], quantized: Candidate, assessed: Assessment) -> dict[str, float]:
+    def _microseconds(self, operators: Sequence[str], assessed: Assessment) -> dict[str, float]:
         """What each operator takes more in float than as integers, by ONNX Runtime's profile of both graphs."""
+        if assessed.artifact is None or assessed.parent is None:
+            return {}
+        point = assessed.measurement.latency[0]
         task = self.context.task
-        point = assessed.measurement.latency[0] if assessed.measurement.latency else None
-        batch, threads = (1, 1) if point is None else (point.batch, point.threads)
-        inputs = task.batch("validation", np.arange(max(batch, 2)), None)
+        rows = np.arange(point.batch) % len(task.splits["validation"].inputs)
+        inputs = task.batch("validation", rows, None)
 
-        def times(model: TorchModel, name: str) -> dict[str, float]:
-            artifact = export(
-                TorchModel(model.module, model.builder), self.context.scratch / name,
-                preprocessing=task.preprocessing, labels=task.labels, target=task.target,
-                inputs=inputs, provenance={},
-            )  # fmt: skip
-            graph, feed = artifact.graphs["model"], {artifact.manifest.graphs["model"].inputs[0].name: inputs[:batch]}
-            return _by_name(operators, operator_times(graph, artifact.manifest.session, feed, threads))
+        def times(artifact: Artifact) -> dict[str, float]:
+            feed = {artifact.manifest.graphs[point.graph].inputs[0].name: inputs}
+            graph = artifact.graphs[point.graph]
+            return _by_name(operators, operator_times(graph, artifact.manifest.session, feed, point.threads))
 
-        floating = times(self.candidate.network, "times-float")
-        integer = times(quantized.network, "times-int8")
+        floating, integer = times(assessed.parent), times(assessed.artifact)
         return {name: floating[name] - integer[name] for name in operators if name in floating and name in integer}
 
 

@@ -126,6 +126,7 @@ def test_a_lock_file_whose_decisions_are_of_something_else_decides_anew(
     assert any("so it decides anew" in note for note in report.notes)
 
 
+@pytest.mark.slow
 def test_training_comes_last(ruined: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no set of operators helps enough."""
     monkeypatch.setattr("compresslab.stages.rescue.proposals", lambda *_: ())
@@ -136,8 +137,10 @@ def test_training_comes_last(ruined: Pipeline, tmp_path: Path, monkeypatch: pyte
     assert any("auto: rescued by step 1, training" in note or "no attempt is within" in note for note in report.notes)
 
 
-def test_costs_that_are_missed_are_not_mended_by_training(ruined: Pipeline, tmp_path: Path) -> None:
+def test_costs_that_are_missed_are_not_mended_by_training(
+    ruined: Pipeline, rescued: tuple[Report, Path], tmp_path: Path
+) -> None:
     """Hours of training would not make the file smaller."""
-    report = run(replace(ruined, budget=Budget(bytes=10)), tmp_path / "out")
+    report = run(replace(ruined, budget=Budget(bytes=10)), tmp_path / "out", store=rescued[1].parent / ".store")
     assert [point.decisions.get("mode") for point in report.points] == [None, "ptq"]
     assert any("only costs are over the budget" in note for note in report.notes)

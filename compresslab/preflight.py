@@ -9,7 +9,7 @@ import numpy as np
 
 from compresslab.errors import ArtifactError, ConfigError, ModelError, Problem
 from compresslab.measure.budget import unmeasured
-from compresslab.models.check import require_fit, require_same_task
+from compresslab.models.check import require_fit, require_same_names, require_same_task
 
 if TYPE_CHECKING:
     from compresslab.candidate import TorchModel
@@ -32,6 +32,7 @@ def fitting(what: str, spec: ModelSpec, task: Task, seed: int) -> TorchModel:
         model = spec.build(task.signature, seed)
         if spec.checkpoint is not None:
             require_same_task(Path(spec.checkpoint), task.labels, task.preprocessing)
+        require_same_names(model, task.labels)
         require_fit(model, task.batch("validation", np.arange(2), None), task.outputs)
     except (ModelError, ArtifactError) as error:
         raise type(error)(f"{what}: {error}") from error

@@ -18,7 +18,8 @@ import torch
 
 from compresslab import __version__
 from compresslab.bundle import write_bundle
-from compresslab.candidate import Candidate, Step
+from compresslab.candidate import Candidate, OnnxModel, Step, TorchModel
+from compresslab.clock import MachineClock
 from compresslab.config import dump_pipeline
 from compresslab.digest import digest_of, library_versions
 from compresslab.errors import BadInput, CompresslabError, StageFailed, StoreError
@@ -248,6 +249,8 @@ class _Run:
                 assess=lambda candidate: self._assess(candidate, scratch, parent),
                 key=key,
                 decided=self._decided(stage, key),
+                clock=self._clock(progress),
+                ships="int8" if self.pipeline.stages[-1:] and self.pipeline.stages[-1].kind == "quantize" else "fp32",
             )
             return Made(stage.apply(parent.candidate(self.trusted), context), tuple(progress.notes))
 
@@ -274,6 +277,10 @@ class _Run:
                 "on another machine, so it decides anew"
             )
         return None if found is None else tuple(found)
+
+    def _clock(self, progress: Progress) -> MachineClock:
+        validation = self.task.splits["validation"].inputs
+        return MachineClock(self.store, self.pipeline.bench, validation, self._export_model, progress.note)
 
     def _teacher(self) -> Teacher | None:
         """`teacher`, or `model` if it has weights, or what a `train` or `mutual` stage has made."""
@@ -304,12 +311,18 @@ class _Run:
         return self.sessions.deployed(node.artifact())
 
     def _export(self, candidate: Candidate, folder: Path) -> Artifact:
+        lineage = [{"kind": step.kind, "settings": dict(step.settings)} for step in candidate.lineage]
+        return self._export_model(candidate.model, folder, {"lineage": lineage})
+
+    def _export_model(
+        self, model: TorchModel | OnnxModel, folder: Path, provenance: Mapping[str, Any] | None = None
+    ) -> Artifact:
         # Spread over the split: a user's own validation images may come class by class.
         samples = len(self.task.splits["validation"].inputs)
         rows = np.unique(np.linspace(0, samples - 1, _PARITY_SAMPLES).astype(np.int64))
         targets = self.task.splits["validation"].targets
         return export(
-            candidate.model,
+            model,
             folder,
             preprocessing=self.task.preprocessing,
             labels=self.task.labels,
@@ -318,7 +331,7 @@ class _Run:
             metric=self.task.metric,
             inputs=self.task.batch("validation", rows, None),
             provenance={
-                "lineage": [{"kind": step.kind, "settings": dict(step.settings)} for step in candidate.lineage],
+                **(provenance or {}),
                 "data": self.task.digest,
                 "splits": {name: split.digest for name, split in self.task.splits.items()},
                 "seed": self.pipeline.seed,

@@ -15,6 +15,7 @@ from compresslab.progress import Progress
 
 if TYPE_CHECKING:
     from compresslab.measure.artifact import Artifact
+    from compresslab.pruning import Clock, Precision
     from compresslab.tasks import Task
     from compresslab.teacher import Teacher
 
@@ -38,9 +39,10 @@ class Context:
 
     `assess` exports and measures a candidate (validation only) and is injected by the runner, so that no stage
     imports the benchmark. `key` identifies this application of the stage: its settings and all that went in.
-    `tuned` names the settings whose values were chosen on validation. `decided` has the decisions of every candidate
-    that this application gave in an earlier run, where its lock file is replayed: what a clock or a verdict decided
-    then is followed, not decided again.
+    `tuned` names the settings whose values were chosen on validation. `clock` times layers and networks on this machine
+    at the deployment point, and `ships` is the precision that the pipeline ends with. `decided` has the decisions of
+    every candidate that this application gave in an earlier run, where its lock file is replayed: what a clock or a
+    verdict decided then is followed, not decided again.
     """
 
     task: Task
@@ -51,6 +53,8 @@ class Context:
     progress: Progress
     assess: Callable[[Candidate], Assessment]
     key: str
+    clock: Clock
+    ships: Precision = "fp32"
     tuned: frozenset[str] = frozenset()
     decided: tuple[Mapping[str, Any], ...] | None = None
 

@@ -6,22 +6,34 @@ Derive a class from `StageContract` in a test file and give it your stage:
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from compresslab.candidate import Candidate, Step, TorchModel
 from compresslab.digest import digest_of
 from compresslab.export import export
 from compresslab.measure.budget import BudgetResult
-from compresslab.measure.measurement import Measurement
+from compresslab.measure.measurement import Estimate, Measurement
 from compresslab.models import ModelSpec, Residual, Signature
 from compresslab.models.architecture import digest
 from compresslab.progress import Silent
+from compresslab.pruning import Timing, layers_of
 from compresslab.stage import Assessment, Context, Stage
 from compresslab.store import Store
 from compresslab.tasks import ImageClassification, Task, TaskSpec
 from compresslab.teacher import NetworkTeacher
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from torch import Tensor
+
+    from compresslab.pruning import Precision
+    from compresslab.pruning.geometry import Sized
 
 CLASSES = 3
 
@@ -55,6 +67,33 @@ def tiny_candidate(widths: tuple[int, ...] = (8, 16), seed: int = 0) -> Candidat
     return Candidate(model, (Step("baseline", {}, {}, digest(model)),))
 
 
+class CountingClock:
+    """A clock for tests, the same on every machine: a picosecond a multiply-add, and a microsecond a call."""
+
+    call_ms = 1e-3
+    digest = "counted"
+
+    def __init__(self, example: Tensor) -> None:
+        self._example = example
+
+    def table(self, precision: Precision) -> CountingClock:  # noqa: ARG002 - what a clock is asked
+        """Itself; int8 is as fast as fp32."""
+        return self
+
+    def ms(self, layers: Iterable[Sized]) -> dict[Sized, float]:
+        """By their multiply-adds."""
+        return {layer: 1e-9 * layer.inputs * layer.outputs * math.prod(layer.geometry.size) for layer in layers}
+
+    def measure(self, models: Sequence[TorchModel]) -> tuple[Timing, ...]:
+        """By their layers."""
+        times = []
+        for model in models:
+            layers = [layer.sized for layer in layers_of(model.module, self._example)]
+            times.append(self.call_ms + sum(self.ms(layers)[layer] for layer in layers))
+        shares = [time / times[0] for time in times]
+        return tuple(Timing(ms, Estimate(share, share, share)) for ms, share in zip(times, shares, strict=True))
+
+
 def context(folder: Path, task: Task, teacher: TorchModel | None = None, seed: int = 0) -> Context:
     """A context whose budget is always met, so that `assess` measures nothing."""
 
@@ -71,6 +110,7 @@ def context(folder: Path, task: Task, teacher: TorchModel | None = None, seed: i
         progress=Silent(),
         assess=assess,
         key=digest_of(["testing", seed]),
+        clock=CountingClock(torch.from_numpy(task.batch("calibration", np.arange(2), None))),
     )
 
 

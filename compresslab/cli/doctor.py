@@ -25,7 +25,10 @@ _COMPRESS = {
     "torch": "torch", "accelerate": "accelerate", "torch_pruning": "torch-pruning", "onnx": "onnx",
     "onnxscript": "onnxscript", "safetensors": "safetensors",
 }  # fmt: skip
-_OPTIONAL = {"datasets": "datasets", "altair": "altair", "vl_convert": "vl-convert-python"}
+_OPTIONAL = {
+    "datasets": "datasets", "transformers": "transformers", "timm": "timm", "altair": "altair",
+    "vl_convert": "vl-convert-python",
+}  # fmt: skip
 _MISSING = 2
 
 
@@ -58,7 +61,7 @@ def _packages(group: Mapping[str, str]) -> Iterator[tuple[str, str, bool]]:
             import_module(module)
         except PackageNotFoundError:
             yield distribution, "not installed", False
-        except (ImportError, OSError) as error:
+        except (ImportError, OSError, RuntimeError) as error:  # torchvision beside another torch than its own
             yield distribution, f"is installed, but does not import: {error}", False
         else:
             yield distribution, installed, True

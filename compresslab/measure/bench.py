@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import signal
-import subprocess
-import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-import compresslab.measure
-from compresslab.errors import BenchmarkFailed
+from compresslab.measure.fresh_process import run_fresh
 from compresslab.measure.samples import LatencySamples
 from compresslab.measure.session import SessionOptions
 from compresslab.measure.subject import Subject, subject_of
@@ -200,38 +194,8 @@ def _job(kind: Literal["latency", "memory"], subjects: Sequence[Subject], settin
 
 def _in_fresh_process(job: Job, subjects: Sequence[Subject]) -> dict[str, npt.NDArray[np.int64]]:
     names = ", ".join(str(path) for subject in subjects for path in subject.graphs.values())
-    # -P: what lies in the working directory must not shadow numpy; the package may not be installed at all.
-    package = str(Path(compresslab.measure.__path__[0]).parents[1])
-    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OPENBLAS_NUM_THREADS": "1"}
     seconds = job["warmup_seconds"] + job["min_seconds"] + job["max_seconds"]
     limit = 300.0 + 10.0 * seconds * len(job["models"]) * len(job["points"])
-    try:
-        ended = subprocess.run(
-            [sys.executable, "-P", "-m", "compresslab.measure.worker"],
-            input=json.dumps(job),
-            capture_output=True,
-            text=True,
-            errors="replace",
-            env=environment,
-            timeout=limit,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise BenchmarkFailed(
-            f"measuring {names} did not end within {limit:.0f} s; the machine is overloaded, or the model hangs"
-        ) from error
-    if ended.returncode != 0:
-        raise BenchmarkFailed(
-            f"the process that measured {names} died ({_cause(ended.returncode)}); its last words: "
-            f"{ended.stderr.strip()[-1500:] or 'none'}"
-        )
+    run_fresh("compresslab.measure.worker", job, names, limit)
     with np.load(job["output"], allow_pickle=False) as arrays:
         return dict(arrays)
-
-
-def _cause(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    hint = ", perhaps out of memory" if -code == signal.SIGKILL else ""
-    return f"{signal.Signals(-code).name}{hint}"

@@ -57,7 +57,7 @@ def open_graph(
         disabled_optimizers: Names of ONNX Runtime's graph transformers to leave out.
         provider: The execution provider.
         optimized: Where to write the graph as it is after optimisation; None for nowhere.
-        profile: What the name of the profile's file begins with; None for no profile.
+        profile: What the name of the profile begins with, which is written when profiling ends; None for no profile.
 
     Raises:
         ArtifactError: The file is missing, broken, or has operators that this ONNX Runtime cannot run.

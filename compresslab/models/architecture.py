@@ -1,25 +1,28 @@
 """Networks on disk without pickle: safetensors, and JSON that says how to build the network, and each layer's shape.
 
-A pruned network cannot be built by its constructor alone. It is built at its first size, and each layer is then
-resized to the recorded shape before the weights are loaded.
+A pruned network cannot be built by its constructor alone. It is built at its first size, without the blocks that were
+removed; then each layer is resized to the recorded shape, each module gets the numbers that its forward reads, such as
+those of the heads, and tensors that were one are made one again, before the weights are loaded.
 """
 
 from __future__ import annotations
 
 import json
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import safetensors.torch
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from compresslab.candidate import TorchModel
 from compresslab.digest import digest_of
-from compresslab.errors import ModelError
+from compresslab.errors import ModelError, did_you_mean
 from compresslab.models.builder import AnyBuilder, construct_again, read_builder
+from compresslab.models.sizes import NAMES, Size, attributes, layer_sizes, set_sizes
+from compresslab.models.tying import reshape, tied_tensors
 from compresslab.settings import Ints, Settings
 
 if TYPE_CHECKING:
@@ -29,35 +32,33 @@ if TYPE_CHECKING:
 ARCHITECTURE = "architecture.json"
 WEIGHTS = "weights.safetensors"
 
-# What a layer remembers of its shape beside its tensors, by type.
-_SIZES: Mapping[type[nn.Module], tuple[str, ...]] = {
-    nn.Conv1d: ("in_channels", "out_channels", "groups"),
-    nn.Conv2d: ("in_channels", "out_channels", "groups"),
-    nn.ConvTranspose2d: ("in_channels", "out_channels", "groups"),
-    nn.Linear: ("in_features", "out_features"),
-    nn.BatchNorm1d: ("num_features",),
-    nn.BatchNorm2d: ("num_features",),
-    nn.GroupNorm: ("num_groups", "num_channels"),
-    nn.LayerNorm: ("normalized_shape",),
-    nn.Embedding: ("num_embeddings", "embedding_dim"),
-    nn.PReLU: ("num_parameters",),
-}
+FORMAT: Literal[2] = 2
 _NAMED = 3
+
+
+_Whole = Annotated[int, Field(ge=0)]
+Number = _Whole | Annotated[tuple[_Whole, ...], Field(strict=False)] | Annotated[float, Field(ge=0)]
+Names = Annotated[tuple[str, ...], Field(strict=False)]
 
 
 class Layer(Settings):
     """A layer's type and sizes, such as Conv2d with in_channels, out_channels and groups."""
 
     type: str
-    sizes: dict[str, int | Ints]
+    sizes: dict[str, Number]
 
 
 class Description(Settings):
-    """What `architecture.json` holds. `tensors` has the shape of every entry of the state dict."""
+    """What `architecture.json` holds. `tensors` has the shape of every entry of the state dict.
 
-    format_version: Literal[1] = 1
+    Version 1 has neither `attributes` nor `tied`, and knows no blocks that were removed.
+    """
+
+    format_version: Literal[1, 2] = FORMAT
     builder: AnyBuilder
     layers: dict[str, Layer]
+    attributes: dict[str, dict[str, Number]] = Field(default_factory=dict)
+    tied: tuple[Names, ...] | None = Field(None, strict=False)
     tensors: dict[str, Ints]
 
 
@@ -69,19 +70,19 @@ def describe(model: TorchModel) -> dict[str, Any]:
     """
     if model.builder is None:
         raise ModelError("a converted INT8 network is kept as ONNX alone, and cannot be saved to be trained again")
-    layers = {}
+    layers, numbers = {}, {}
     for name, module in model.module.named_modules():
-        sizes = _SIZES.get(type(module))
+        sizes = layer_sizes(module)
         if sizes is not None:
-            values = {size: getattr(module, size) for size in sizes}
-            layers[name] = {
-                "type": type(module).__name__,
-                "sizes": {size: list(v) if isinstance(v, tuple) else int(v) for size, v in values.items()},
-            }
+            layers[name] = {"type": type(module).__name__, "sizes": _listed(sizes)}
+        elif found := attributes(module):
+            numbers[name] = _listed(found)
     return {
-        "format_version": 1,
+        "format_version": FORMAT,
         "builder": dict(model.builder),
         "layers": layers,
+        "attributes": numbers,
+        "tied": [list(names) for names in tied_tensors(model.module)],
         "tensors": {name: list(tensor.shape) for name, tensor in model.module.state_dict().items()},
     }
 
@@ -100,8 +101,12 @@ def rebuild(description: Mapping[str, Any], trusted: Collection[str] = ()) -> nn
     module = construct_again(checked.builder, trusted)
     for name, layer in checked.layers.items():
         _resize(module, name, layer)
-    for name, shape in checked.tensors.items():
-        _reshape(module, name, shape)
+    for name, numbers in checked.attributes.items():
+        _renumber(module, name, numbers)
+    tied = checked.tied
+    if tied is None:  # version 1 does not say: what the code makes one is one, unless it cannot be
+        tied = tuple(one for one in tied_tensors(module) if len({checked.tensors.get(name) for name in one}) == 1)
+    reshape(module, checked.tensors, tied)
     _require_same({name: tuple(t.shape) for name, t in module.state_dict().items()}, checked.tensors,
                   "the network that is built now", "its description")  # fmt: skip
     return module.eval()
@@ -199,45 +204,61 @@ def _read_architecture(path: Path) -> dict[str, Any]:
 
 
 def _checked(plain: Mapping[str, Any], where: str) -> Description:
-    if plain.get("format_version") != 1:
+    if plain.get("format_version") not in (1, FORMAT):
         raise ModelError(
-            f"{where}: has format version {plain.get('format_version')!r}, but this compresslab reads 1; it was "
-            "written by another version, or is no architecture"
+            f"{where}: has format version {plain.get('format_version')!r}, but this compresslab reads 1 and {FORMAT}; "
+            "it was written by another version, or is no architecture"
         )
     builder = read_builder(plain.get("builder"), where)
     try:
-        return Description.model_validate({**plain, "builder": builder})
+        checked = Description.model_validate({**plain, "builder": builder})
     except ValidationError as error:
         first = error.errors()[0]
         raise ModelError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    _require_known(checked, where)
+    return checked
+
+
+def _require_known(description: Description, where: str) -> None:
+    """What a file may set in a module is a closed list: it must not reach a method or a hook."""
+    for module, numbers in description.attributes.items():
+        for name in numbers:
+            if name not in NAMES:
+                raise ModelError(f"{where}: `{name}` of module `{module}` is nothing that a checkpoint may set"
+                                 f"{did_you_mean(name, sorted(NAMES))}")  # fmt: skip
 
 
 def _resize(module: nn.Module, name: str, layer: Layer) -> None:
-    try:
-        target = module.get_submodule(name)
-    except AttributeError:
-        target = None
-    allowed = () if target is None else _SIZES.get(type(target), ())
-    if type(target).__name__ != layer.type or set(layer.sizes) != set(allowed):
+    target = _submodule(module, name)
+    known = None if target is None else layer_sizes(target)
+    if target is None or known is None or type(target).__name__ != layer.type or set(layer.sizes) != set(known):
         found = "is not there" if target is None else f"is {type(target).__name__}"
         raise ModelError(
             f"layer `{name}` was {layer.type} and now {found}: the code that builds the network has changed"
         )
-    for size, value in layer.sizes.items():
-        setattr(target, size, value)
+    set_sizes(target, layer.sizes)
 
 
-def _reshape(module: nn.Module, name: str, shape: tuple[int, ...]) -> None:
-    path, _, leaf = name.rpartition(".")
+def _renumber(module: nn.Module, name: str, numbers: Mapping[str, Size]) -> None:
+    target = _submodule(module, name)
+    missing = next(iter(numbers)) if target is None else set_sizes(target, numbers)
+    if missing is not None:
+        found = "is not there" if target is None else f"({type(target).__name__}) keeps no such number"
+        raise ModelError(
+            f"module `{name}` had `{missing}` = {numbers[missing]} and now {found}: the code that builds the network "
+            "has changed"
+        )
+
+
+def _submodule(module: nn.Module, name: str) -> nn.Module | None:
     try:
-        owner = module.get_submodule(path)
-        old = getattr(owner, leaf)
+        return module.get_submodule(name)
     except AttributeError:
-        return  # told with all other differences
-    if not isinstance(old, Tensor) or tuple(old.shape) == shape:
-        return
-    new = torch.empty(shape, dtype=old.dtype)
-    setattr(owner, leaf, nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new)
+        return None
+
+
+def _listed(sizes: Mapping[str, Size]) -> dict[str, int | float | list[int]]:
+    return {name: list(size) if isinstance(size, tuple) else size for name, size in sizes.items()}
 
 
 def _require_same(

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import warnings
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import torch
-from pydantic import Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import Field, JsonValue, TypeAdapter, ValidationError, model_validator
 from torch import nn
 
 from compresslab.errors import ModelError
+from compresslab.models.blocks import REMOVED, remove_blocks
+from compresslab.models.hf_net import HfTask, build_hf, require_own_code
 from compresslab.models.mlp import Mlp
 from compresslab.models.residual import Residual
+from compresslab.models.timm_names import require_local
+from compresslab.models.timm_net import build_timm
 from compresslab.settings import Settings
 from compresslab.user_code import call, canonical_name, source_digest
 
@@ -19,7 +24,16 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 
-class ResidualBuilder(Settings):
+class _Builder(Settings):
+    removed: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Blocks that are deleted once the network is built, as it numbers them then; see `models.blocks`."""
+
+    def plain(self) -> dict[str, Any]:
+        """The data that is stored; `removed` is in it only where something was."""
+        return self.model_dump(mode="json", exclude=None if self.removed else {REMOVED})
+
+
+class ResidualBuilder(_Builder):
     """A built-in residual network."""
 
     kind: Literal["residual"] = "residual"
@@ -28,7 +42,7 @@ class ResidualBuilder(Settings):
     in_channels: int = Field(ge=1)
 
 
-class MlpBuilder(Settings):
+class MlpBuilder(_Builder):
     """Built-in fully connected layers, and the units that they answer in."""
 
     kind: Literal["mlp"] = "mlp"
@@ -39,7 +53,7 @@ class MlpBuilder(Settings):
     scale: float = Field(1.0, gt=0)
 
 
-class PythonBuilder(Settings):
+class PythonBuilder(_Builder):
     """A function of the user's own, by its canonical name, with the digest that its source had."""
 
     kind: Literal["python"] = "python"
@@ -57,7 +71,49 @@ class PythonBuilder(Settings):
         return PythonBuilder(function=canonical_name(function), arguments=arguments, source=source_digest(function))
 
 
-AnyBuilder: TypeAlias = ResidualBuilder | MlpBuilder | PythonBuilder
+class TimmBuilder(_Builder):
+    """A network of timm's, by its name there."""
+
+    kind: Literal["timm"] = "timm"
+    name: str
+    classes: int = Field(ge=1)
+    in_channels: int = Field(ge=1)
+    arguments: dict[str, JsonValue]
+    version: str
+
+    @model_validator(mode="after")
+    def _check(self) -> TimmBuilder:
+        require_local(self.name, self.arguments)
+        return self
+
+
+class HfBuilder(_Builder):
+    """A network of transformers', by its configuration: what config.json holds, without where it came from."""
+
+    kind: Literal["hf"] = "hf"
+    task: HfTask
+    config: dict[str, JsonValue]
+    version: str
+
+    @model_validator(mode="after")
+    def _check(self) -> HfBuilder:
+        require_own_code(self.config)
+        return self
+
+    @property
+    def outputs(self) -> int:
+        """How many classes it tells apart."""
+        names = self.config.get("id2label")
+        return len(names) if isinstance(names, dict) else 0
+
+    @property
+    def channels(self) -> int | None:
+        """Channels of its images, where the configuration says."""
+        channels = self.config.get("num_channels")
+        return channels if isinstance(channels, int) else None
+
+
+AnyBuilder: TypeAlias = ResidualBuilder | MlpBuilder | TimmBuilder | HfBuilder | PythonBuilder
 
 _BUILDER: TypeAdapter[AnyBuilder] = TypeAdapter(Annotated[AnyBuilder, Field(discriminator="kind")])
 
@@ -85,34 +141,56 @@ def construct(builder: AnyBuilder, trusted: Collection[str]) -> nn.Module:
         trusted: The user's own functions that may be run, because the pipeline names them.
 
     Raises:
-        ModelError: The user's function is not among `trusted`, or does not return a network.
+        ModelError: The user's function is not among `trusted`, or does not return a network; a library is missing or
+            cannot build it; blocks that were removed are not there.
         BadInput: It cannot be found, or fails.
     """
-    if isinstance(builder, ResidualBuilder):
-        return builder.residual.build(builder.classes, builder.in_channels).eval()
-    if isinstance(builder, MlpBuilder):
-        return builder.mlp.build(builder.outputs, builder.inputs, builder.center, builder.scale).eval()
-    function = _trusted(builder, trusted)
-    module = call(function, builder.arguments)
-    if not isinstance(module, nn.Module):
-        raise ModelError(f"{function}: must return a torch.nn.Module, but returned a {type(module).__name__}")
+    module = _whole(builder, trusted)
+    try:
+        remove_blocks(module, builder.removed)
+    except ModelError as error:
+        raise ModelError(
+            f"blocks were removed from this network when it was saved, but {error}: the code that builds it has changed"
+        ) from error
     return module.eval()
 
 
 def construct_again(builder: AnyBuilder, trusted: Collection[str]) -> nn.Module:
     """Like `construct`, but leaves torch's generator as it was: the weights will be replaced anyway.
 
-    Warns when the user's source is no longer what the network was first built with.
+    Warns when the code is no longer what the network was first built with: another source of the user's, or another
+    version of the library.
     """
     with torch.random.fork_rng(devices=[]):
         module = construct(builder, trusted)
+    changed = None
     if isinstance(builder, PythonBuilder):
         function = _trusted(builder, trusted)
         if source_digest(function) != builder.source:
-            warnings.warn(
-                f"{function}: the code has changed since this network was saved; if its forward did, so do the outputs",
-                stacklevel=2,
-            )
+            changed = f"{function}: the code has changed since this network was saved"
+    elif isinstance(builder, TimmBuilder | HfBuilder):
+        library = "timm" if isinstance(builder, TimmBuilder) else "transformers"
+        here = version(library)
+        if here != builder.version:
+            changed = f"this network was saved with {library} {builder.version}, and {here} builds it now"
+    if changed is not None:
+        warnings.warn(f"{changed}; if its forward did, so do the outputs", stacklevel=2)
+    return module
+
+
+def _whole(builder: AnyBuilder, trusted: Collection[str]) -> nn.Module:
+    if isinstance(builder, ResidualBuilder):
+        return builder.residual.build(builder.classes, builder.in_channels)
+    if isinstance(builder, MlpBuilder):
+        return builder.mlp.build(builder.outputs, builder.inputs, builder.center, builder.scale)
+    if isinstance(builder, TimmBuilder):
+        return build_timm(builder.name, builder.classes, builder.in_channels, builder.arguments)
+    if isinstance(builder, HfBuilder):
+        return build_hf(builder.task, builder.config)
+    function = _trusted(builder, trusted)
+    module = call(function, builder.arguments)
+    if not isinstance(module, nn.Module):
+        raise ModelError(f"{function}: must return a torch.nn.Module, but returned a {type(module).__name__}")
     return module
 
 

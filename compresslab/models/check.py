@@ -10,6 +10,7 @@ from torch import Tensor
 
 from compresslab.errors import ModelError
 from compresslab.measure.artifact import MANIFEST, read_manifest
+from compresslab.models.hf_net import label_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +41,15 @@ def require_fit(model: TorchModel, inputs: npt.NDArray[np.float32], outputs: int
     try:
         with torch.inference_mode():
             answers = model.module(torch.from_numpy(inputs))
-    except (RuntimeError, TypeError, ValueError, AttributeError, LookupError, NotImplementedError) as error:
+    except (
+        RuntimeError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        LookupError,
+        NotImplementedError,
+        AssertionError,
+    ) as error:
         raise ModelError(f"{name} fails on inputs of shape {list(inputs.shape)}: {error}") from error
     finally:
         model.module.train(was_training)
@@ -86,7 +95,30 @@ def require_same_task(checkpoint: Path, labels: Sequence[str], preprocessing: Pr
         )
 
 
-def _require_same_labels(checkpoint: Path, theirs: Sequence[str], ours: Sequence[str]) -> None:
+def require_same_names(model: TorchModel, labels: Sequence[str]) -> None:
+    """Compares what a network of transformers' calls its outputs with the task's labels, where both have names.
+
+    Args:
+        model: The network; of any other library it is passed.
+        labels: The task's, in order; their numbers alone are no names.
+
+    Raises:
+        ModelError: They are others, or in another order, apart from how they are written: `T-shirt` is `t_shirt`.
+    """
+    config = None if model.builder is None else model.builder.get("config")
+    theirs = label_names(config) if isinstance(config, dict) else None
+    if theirs is None or not labels or all(label == str(index) for index, label in enumerate(labels)):
+        return
+    if [_spelled(name) for name in theirs] == [_spelled(name) for name in labels]:
+        return
+    _require_same_labels("`id2label` of its configuration", theirs, tuple(labels))
+
+
+def _spelled(name: str) -> str:
+    return "".join(letter for letter in name.casefold() if letter.isalnum())
+
+
+def _require_same_labels(checkpoint: Path | str, theirs: Sequence[str], ours: Sequence[str]) -> None:
     if tuple(theirs) == tuple(ours):
         return
     what = f"{checkpoint}: this network was trained for other labels than the task has"

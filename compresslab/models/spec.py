@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import AfterValidator, Field, JsonValue, ValidationInfo, model_validator
 
 from compresslab.errors import ModelError
 from compresslab.models.mlp import Mlp
 from compresslab.models.residual import Residual
+from compresslab.models.timm_names import require_local
 from compresslab.one_of import the_one
 from compresslab.settings import FilePath, Settings
 from compresslab.user_code import CodeReference
@@ -23,22 +24,43 @@ _SAMPLES = {"images": "images", "features": "rows of features"}
 _FITTING = {"images": "residual", "features": "mlp"}
 
 
+def _beside_the_file(value: str, info: ValidationInfo) -> str:
+    base = (info.context or {}).get("base")
+    if base is None or not (value.startswith(".") or Path(base, value).is_dir()):
+        return value
+    return str(Path(base, value))
+
+
+FolderOrName = Annotated[str, AfterValidator(_beside_the_file)]
+"""A folder, relative to the pipeline's own if it is there or begins with a dot; anything else is a name on a hub."""
+
+SOURCES = ("residual", "mlp", "timm", "hf", "checkpoint", "python")
+"""The keys of which one says where a network comes from."""
+
+
 class ModelSpec(Settings):
-    """A network: exactly one of `residual`, `mlp`, `checkpoint` and `python`, and perhaps weights for it."""
+    """A network: exactly one of `residual`, `mlp`, `timm`, `hf`, `checkpoint` and `python`, and perhaps weights."""
 
     residual: Residual | None = None
     """A built-in residual network for images, new unless `weights` are given."""
     mlp: Mlp | None = None
     """Built-in fully connected layers for features, new unless `weights` are given."""
+    timm: str | None = None
+    """The name of a network of timm's for images, such as `resnet50`: new unless `weights` are given."""
+    hf: FolderOrName | None = None
+    """A network of transformers' that classifies images: a folder that `save_pretrained` wrote, or its name on the
+    Hugging Face hub. Its weights come from safetensors, and no code of its own is run."""
+    classes: int | None = Field(None, ge=1)
+    """How many classes a `timm` network tells apart; null takes those of the task, which it must be for."""
     checkpoint: FilePath | None = None
     """A folder with weights.safetensors and architecture.json, such as every stage of a run leaves."""
     python: CodeReference | None = None
     """`module:function` of your own, which returns a torch.nn.Module. Beside `checkpoint`: the code that built the
     network in it, which is not run unless it is named here."""
     arguments: dict[str, JsonValue] = Field(default_factory=dict)
-    """Keyword arguments of the `python` function."""
+    """Keyword arguments of the `python` function, or of the `timm` network, such as `img_size`."""
     weights: FilePath | None = None
-    """A .safetensors file, or a .pt file with a state dict, for `residual`, `mlp` or `python`."""
+    """A .safetensors file, or a .pt file with a state dict, for `residual`, `mlp`, `timm` or `python`."""
 
     @model_validator(mode="after")
     def _check_one_source(self) -> ModelSpec:
@@ -47,18 +69,26 @@ class ModelSpec(Settings):
 
     def _check_network(self) -> None:
         if self.checkpoint is not None and self.python is not None:
-            the_one(self, ("residual", "mlp", "checkpoint"))
+            the_one(self, [source for source in SOURCES if source != "python"])
         else:
-            the_one(self, ("residual", "mlp", "checkpoint", "python"))
-        if self.arguments and (self.python is None or self.checkpoint is not None):
-            raise ValueError("`arguments` are those of a `python` function without a `checkpoint`, which has its own")
-        if self.weights is not None and self.checkpoint is not None:
-            raise ValueError("`checkpoint` has weights of its own; leave out `weights`")
+            the_one(self, SOURCES)
+        if self.arguments and self.timm is None and (self.python is None or self.checkpoint is not None):
+            raise ValueError(
+                "`arguments` are those of a `timm` network, or of a `python` function without a `checkpoint`, which "
+                "has its own"
+            )
+        if self.timm is not None:
+            require_local(self.timm, self.arguments)
+        elif self.classes is not None:
+            raise ValueError("`classes` are those of a `timm` network; leave them out")
+        for source in ("checkpoint", "hf"):
+            if self.weights is not None and getattr(self, source) is not None:
+                raise ValueError(f"`{source}` has weights of its own; leave out `weights`")
 
     @property
     def has_weights(self) -> bool:
         """Whether the network may be trained already; that of a `python` function is taken to be."""
-        return (self.residual is None and self.mlp is None) or self.weights is not None
+        return self.weights is not None or (self.residual, self.mlp, self.timm) == (None, None, None)
 
     @property
     def trusted(self) -> tuple[str, ...]:
@@ -73,7 +103,8 @@ class ModelSpec(Settings):
             seed: New weights are drawn from it alone; None draws them from torch's generator as it is.
 
         Raises:
-            ModelError: The files are missing, damaged or for another network, or it is not one for this task.
+            ModelError: The files are missing, damaged or for another network, it is not one for this task, or the
+                library that has it does not work here.
             BadInput: The `python` function cannot be found, or fails.
         """
         import torch
@@ -91,14 +122,17 @@ class ModelSpec(Settings):
             model = load(Path(self.checkpoint), self.trusted)
             _require_same(self.checkpoint, read_builder(model.builder, self.checkpoint), signature)
             return model
+        if self.hf is not None:
+            return _open_hf(self.hf, signature)
         builder = self._builder(signature)
         module = construct(builder, self.trusted)
         if self.weights is not None:
             load_weights(module, Path(self.weights))
-        return TorchModel(module, builder.model_dump(mode="json"))
+        return TorchModel(module, builder.plain())
 
     def _builder(self, signature: Signature) -> AnyBuilder:
-        from compresslab.models.builder import MlpBuilder, PythonBuilder, ResidualBuilder
+        from compresslab.models.builder import MlpBuilder, PythonBuilder, ResidualBuilder, TimmBuilder
+        from compresslab.models.timm_net import timm_version
 
         if self.residual is not None:
             _require_reads("`residual`", "images", signature)
@@ -112,8 +146,31 @@ class ModelSpec(Settings):
                 center=signature.center,
                 scale=signature.scale,
             )
+        if self.timm is not None:
+            _require_reads("`timm`", "images", signature)
+            if self.classes is not None:
+                _require_equal("`timm`", self.classes, signature.outputs, "classes")
+            return TimmBuilder(
+                name=self.timm,
+                classes=signature.outputs,
+                in_channels=signature.inputs,
+                arguments=self.arguments,
+                version=timm_version(),
+            )
         assert self.python is not None, "exactly one is given"
         return PythonBuilder.of(self.python, self.arguments)
+
+
+def _open_hf(source: str, signature: Signature) -> TorchModel:
+    from compresslab.candidate import TorchModel
+    from compresslab.models.builder import HfBuilder
+    from compresslab.models.hf_net import open_hf, transformers_version
+
+    _require_reads("`hf`", "images", signature)
+    module, config = open_hf(source, "image-classification")
+    builder = HfBuilder(task="image-classification", config=config, version=transformers_version())
+    _require_same(source, builder, signature)
+    return TorchModel(module.eval(), builder.plain())
 
 
 def _require_reads(what: str, reads: Reads, signature: Signature) -> None:
@@ -126,10 +183,15 @@ def _require_reads(what: str, reads: Reads, signature: Signature) -> None:
 
 def _require_same(where: str, builder: AnyBuilder, signature: Signature) -> None:
     """Refuses a checkpoint for another task, as far as its builder tells; a `python` network is tried out later."""
-    if builder.kind == "residual":
+    if builder.kind in ("residual", "timm"):
         _require_reads(where, "images", signature)
         _require_equal(where, builder.classes, signature.outputs, "classes")
         _require_equal(where, builder.in_channels, signature.inputs, "channels")
+    elif builder.kind == "hf":
+        _require_reads(where, "images", signature)
+        _require_equal(where, builder.outputs, signature.outputs, "classes")
+        if builder.channels is not None:
+            _require_equal(where, builder.channels, signature.inputs, "channels")
     elif builder.kind == "mlp":
         _require_reads(where, "features", signature)
         _require_equal(where, builder.outputs, signature.outputs, "outputs")

@@ -1,6 +1,60 @@
-"""Structured pruning: whole channels, through the dependency graph, so that the network gets smaller for real."""
+"""Structured pruning: what matters least is cut out for good, so that the network gets smaller and faster for real."""
 
-from compresslab.pruning.channels import Importance, Scope, prune_channels
-from compresslab.pruning.head import output_layers
+from compresslab.pruning.allocate import Allocation, Block, Choice, Problem, allocate
+from compresslab.pruning.attention import find_attention
+from compresslab.pruning.clock import Clock, Table, Timing
+from compresslab.pruning.costs import Costs
+from compresslab.pruning.counting import costs as count_costs
+from compresslab.pruning.cutting import cut
+from compresslab.pruning.damage import Damage
+from compresslab.pruning.depth import find_blocks, without
+from compresslab.pruning.evidence import Evidence, gather
+from compresslab.pruning.finding import find_groups
+from compresslab.pruning.groups import Group, Groups, Member
+from compresslab.pruning.importance import CRITERIA, Criterion, judge, own
+from compresslab.pruning.importance import Name as ImportanceName
+from compresslab.pruning.latency_table import LatencyTable
+from compresslab.pruning.layer_trace import layers_of
+from compresslab.pruning.one_layer import Precision
+from compresslab.pruning.sensitivity import Sensitivity, sensitivity, widths_by_sensitivity
+from compresslab.pruning.shares import Scope, Target, best_units, schedule, widths
 
-__all__ = ["Importance", "Scope", "output_layers", "prune_channels"]
+__all__ = [
+    "CRITERIA",
+    "Allocation",
+    "Block",
+    "Choice",
+    "Clock",
+    "Costs",
+    "Criterion",
+    "Damage",
+    "Evidence",
+    "Group",
+    "Groups",
+    "ImportanceName",
+    "LatencyTable",
+    "Member",
+    "Precision",
+    "Problem",
+    "Scope",
+    "Sensitivity",
+    "Table",
+    "Target",
+    "Timing",
+    "allocate",
+    "best_units",
+    "count_costs",
+    "cut",
+    "find_attention",
+    "find_blocks",
+    "find_groups",
+    "gather",
+    "judge",
+    "layers_of",
+    "own",
+    "schedule",
+    "sensitivity",
+    "widths",
+    "widths_by_sensitivity",
+    "without",
+]

@@ -7,10 +7,10 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from compresslab.models import ModelSpec
+from compresslab.models.spec import SOURCES
 from compresslab.one_of import the_one
 from compresslab.settings import FilePath
 
-_NETWORK = ("residual", "mlp", "checkpoint", "python")
 _OTHER = ("predictions", "average", "best_of")
 
 
@@ -29,11 +29,11 @@ class TeacherSpec(ModelSpec):
 
     @model_validator(mode="after")
     def _check_one_source(self) -> TeacherSpec:
-        given = [name for name in (*_NETWORK, *_OTHER) if getattr(self, name) is not None]
+        given = [name for name in (*SOURCES, *_OTHER) if getattr(self, name) is not None]
         if given and self.network:
             self._check_network()
             return self
-        kind = the_one(self, (*_NETWORK, *_OTHER))
+        kind = the_one(self, (*SOURCES, *_OTHER))
         if self.weights is not None or self.arguments:
             raise ValueError(f"`weights` and `arguments` are those of a network; leave them out beside `{kind}`")
         if any(one.weight != 1.0 for one in self.best_of or ()):

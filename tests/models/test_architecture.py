@@ -256,7 +256,7 @@ def test_weights_of_another_network_are_told(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 2}, "has format version 2, but this compresslab reads 1"),
+        ({"format_version": 3}, "has format version 3, but this compresslab reads 1 and 2"),
         ({"builder": {"kind": "shell"}}, "does not say how the network is built"),
         ({"builder": None}, "does not say how the network is built"),
         ({"tensors": {"head.bias": ["x"]}}, "tensors.head.bias.0: Input should be a valid integer"),

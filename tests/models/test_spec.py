@@ -177,12 +177,15 @@ def test_has_weights(tmp_path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "exactly one of `residual`, `mlp`, `checkpoint`, `python` must be given, but got none"),
+        ({}, "exactly one of `residual`, `mlp`, `timm`, `hf`, `checkpoint`, `python` must be given, but got none"),
         ({"residual": NET, "checkpoint": "x"}, "but got `residual` and `checkpoint`"),
         ({"residual": NET, "checkpoint": "x", "python": "a:b"}, "but got `residual` and `checkpoint`"),
         ({"residual": NET, "python": "a:b"}, "but got `residual` and `python`"),
         ({"checkpoint": "x", "weights": "y"}, "`checkpoint` has weights of its own; leave out `weights`"),
-        ({"residual": NET, "arguments": {"a": 1}}, "`arguments` are those of a `python` function"),
+        (
+            {"residual": NET, "arguments": {"a": 1}},
+            "`arguments` are those of a `timm` network, or of a `python` function",
+        ),
         ({"python": "a:b", "arguments": {"a": object()}}, "not a valid JSON value"),
     ],
 )

@@ -1,0 +1,71 @@
+"""The machine's clock, as stages are given it: layers by a table in the store, networks exported and run side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from compresslab.measure.bench import interleaved
+from compresslab.measure.intervals import latency_ratio
+from compresslab.pruning.clock import Timing
+from compresslab.pruning.latency_table import LatencyTable
+from compresslab.world import on_main
+
+if TYPE_CHECKING:
+    from compresslab.candidate import TorchModel
+    from compresslab.measure.artifact import Artifact
+    from compresslab.measure.bench import BenchSettings
+    from compresslab.measure.preprocessing import Samples
+    from compresslab.pruning.one_layer import Precision
+    from compresslab.store import Store
+
+
+class MachineClock:
+    """This machine at the deployment point, the first of the bench's points.
+
+    Args:
+        store: Where times of layers are kept.
+        bench: How latency is measured.
+        examples: Real samples, as the preprocessing takes them.
+        export: Writes a network's artifact into a folder.
+        on_measuring: Told, in a sentence, what is about to take time.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        bench: BenchSettings,
+        examples: Samples,
+        export: Callable[[TorchModel, Path], Artifact],
+        on_measuring: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._bench = bench.model_copy(update={"points": bench.points[:1]})
+        self._examples = examples
+        self._export = export
+        self._on_measuring = on_measuring
+
+    def table(self, precision: Precision) -> LatencyTable:
+        """The times of layers in this precision; those that nobody asked for yet are measured when they are."""
+        point = self._bench.points[0]
+        return LatencyTable(
+            self._store, precision, batch=point.batch, threads=point.threads, on_measuring=self._on_measuring
+        )
+
+    def measure(self, models: Sequence[TorchModel]) -> tuple[Timing, ...]:
+        """Networks, exported and measured interleaved.
+
+        Raises:
+            BenchmarkFailed: A measuring process died.
+            ModelError: A network cannot be exported.
+        """
+        return on_main(lambda: self._measured(models))
+
+    def _measured(self, models: Sequence[TorchModel]) -> tuple[Timing, ...]:
+        with TemporaryDirectory(prefix="compresslab-clock-") as folder:
+            artifacts = [self._export(model, Path(folder, str(number))) for number, model in enumerate(models)]
+            (samples,) = interleaved(artifacts, self._examples, self._bench)
+        first = samples[0]
+        return tuple(Timing(one.median_ms, latency_ratio(one.milliseconds, first.milliseconds)) for one in samples)

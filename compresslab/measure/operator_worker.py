@@ -1,0 +1,165 @@
+"""The process that times operators: `python -m compresslab.measure.operator_worker`, a job (JSON) on its stdin.
+
+It reads the time that ONNX Runtime's own profiler notes for each kernel, which is the kernel's alone: what a call costs
+beside it would drown a layer of some microseconds. numpy and onnxruntime only.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+from compresslab.measure.runtime import open_graph
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from onnxruntime import InferenceSession
+
+COUNTED = (
+    "Conv", "FusedConv", "QLinearConv", "ConvInteger", "ConvTranspose",
+    "Gemm", "FusedGemm", "QGemm", "MatMul", "FusedMatMul", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat",
+    "DynamicQuantizeMatMul",
+)  # fmt: skip
+"""The operators that multiply channels, as ONNX Runtime names them after it has rewritten a graph."""
+
+# Open at once, and visited in turn, so that what disturbs one disturbs its neighbours.
+_SIDE_BY_SIDE = 12
+_FEWEST_CALLS = 3
+# The profiler writes two events a node and one a call; it stops at a million.
+_MOST_CALLS = 2000
+
+
+class OperatorJob(TypedDict):
+    """What to time: graphs with one float32 input of fixed shape each.
+
+    `ruler` is a graph of kernels that do next to nothing, with more and more inputs: the profiler adds to each kernel
+    what it takes to write down the inputs' shapes. `empty` is a graph of one such kernel.
+
+    `output` becomes JSON, in microseconds: `times`, for each graph what its counted operators took together at each
+    visit; `inputs`, how many inputs each of those has; `own`, at each visit of the ruler a list of inputs and time
+    for each kernel; `calls`, whole calls of `empty` without the profiler.
+    """
+
+    graphs: list[str]
+    ruler: str
+    empty: str
+    threads: int
+    session: dict[str, Any]
+    visits: int
+    seconds: float
+    output: str
+
+
+class _Kernel(NamedTuple):
+    operator: str
+    inputs: int
+    durations: list[int]
+
+
+@dataclass
+class _Watched:
+    """An open session; `visits` has the number of calls of each visit, unrecorded ones before the first."""
+
+    session: InferenceSession
+    feed: dict[str, npt.NDArray[np.float32]]
+    unrecorded: int
+    visits: list[int]
+
+    def visit(self, seconds: float) -> None:
+        end, calls = perf_counter() + seconds, 0
+        while calls < _FEWEST_CALLS or (perf_counter() < end and calls < _MOST_CALLS):
+            self.session.run(None, self.feed)
+            calls += 1
+        self.visits.append(calls)
+
+
+def main() -> None:
+    """Does the job on stdin."""
+    job: OperatorJob = json.load(sys.stdin)
+    gc.disable()
+    found: dict[str, Any] = {"times": [], "inputs": [], "own": [], "calls": _calls(job)}
+    with TemporaryDirectory(prefix="compresslab-operators-") as folder:
+        for start in range(0, len(job["graphs"]), _SIDE_BY_SIDE):
+            _measure(job, job["graphs"][start : start + _SIDE_BY_SIDE], Path(folder), found)
+            gc.collect()
+    Path(job["output"]).write_text(json.dumps(found), encoding="utf-8")
+
+
+def _measure(job: OperatorJob, graphs: Sequence[str], folder: Path, found: dict[str, Any]) -> None:
+    # A prefix for each: profiles of sessions that are opened within a millisecond would have one name.
+    paths = (job["ruler"], *graphs)
+    watched = [_open(job, path, folder / f"{number}") for number, path in enumerate(paths)]
+    for _ in range(job["visits"]):
+        for one in watched:
+            one.visit(job["seconds"])
+    kernels = [_kernels(one) for one in watched]
+    ruler = np.stack([_typical(kernel.durations, watched[0]) for kernel in kernels[0]])
+    found["own"] += [
+        [(kernel.inputs, time) for kernel, time in zip(kernels[0], visit, strict=True)] for visit in ruler.T.tolist()
+    ]
+    for one, noted in zip(watched[1:], kernels[1:], strict=True):
+        counted = [kernel for kernel in noted if kernel.operator in COUNTED]
+        assert counted, f"none of {[kernel.operator for kernel in noted]} is a counted operator"
+        found["times"].append(np.sum([_typical(kernel.durations, one) for kernel in counted], axis=0).tolist())
+        found["inputs"].append([kernel.inputs for kernel in counted])
+
+
+def _open(job: OperatorJob, path: str, profile: Path | None) -> _Watched:
+    session = open_graph(Path(path), threads=job["threads"], profile=profile, **job["session"])
+    (given,) = session.get_inputs()
+    feed = {given.name: np.random.default_rng(0).standard_normal(given.shape, np.float32)}
+    session.run(None, feed)
+    return _Watched(session, feed, 1, [])
+
+
+def _kernels(one: _Watched) -> list[_Kernel]:
+    """What was noted of each kernel at each call, in whole microseconds."""
+    path = Path(one.session.end_profiling())
+    events = json.loads(path.read_text(encoding="utf-8"))
+    path.unlink()
+    found: dict[tuple[str, str], _Kernel] = {}
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            operator = event["args"]["op_name"]
+            kernel = _Kernel(operator, len(event["args"]["input_type_shape"]), [])
+            found.setdefault((event["name"], operator), kernel).durations.append(event["dur"])
+    return list(found.values())
+
+
+def _typical(durations: Sequence[int], one: _Watched) -> npt.NDArray[np.float64]:
+    """For each visit the mean of the faster half: the clock's whole microseconds are too coarse for a quantile."""
+    assert len(durations) == one.unrecorded + sum(one.visits), "a kernel runs once a call"
+    values, start = [], one.unrecorded
+    for calls in one.visits:
+        visit = np.sort(np.array(durations[start : start + calls], np.float64))
+        values.append(visit[: max(1, (calls + 1) // 2)].mean())
+        start += calls
+    return np.array(values)
+
+
+def _calls(job: OperatorJob) -> list[float]:
+    """Microseconds of a call of the empty graph, without the profiler, at each visit."""
+    one = _open(job, job["empty"], None)
+    times = []
+    for _ in range(job["visits"]):
+        noted = []
+        for _ in range(_MOST_CALLS // 4):
+            start = perf_counter()
+            one.session.run(None, one.feed)
+            noted.append(perf_counter() - start)
+        times.append(1e6 * float(np.quantile(noted, 0.25)))
+    return times
+
+
+if __name__ == "__main__":
+    main()

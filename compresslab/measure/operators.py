@@ -1,0 +1,99 @@
+"""The time of single operators on this machine, from ONNX Runtime's profiler in fresh processes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from compresslab.measure.fresh_process import run_fresh
+
+if TYPE_CHECKING:
+    from compresslab.measure.operator_worker import OperatorJob
+    from compresslab.measure.session import SessionOptions
+
+_LONGEST_CALL_SECONDS = 2.0
+# What is said of a kernel that the profiler's clock cannot tell from none.
+_LEAST_MS = 1e-5
+
+
+@dataclass(frozen=True)
+class OperatorTimes:
+    """Milliseconds of each graph's convolutions and matrix products, and of a call that computes nothing."""
+
+    ms: tuple[float, ...]
+    call_ms: float
+
+
+def time_operators(
+    graphs: Sequence[Path],
+    ruler: Path,
+    empty: Path,
+    *,
+    session: SessionOptions,
+    threads: int = 1,
+    processes: int = 2,
+    visits: int = 3,
+    seconds: float = 0.008,
+) -> OperatorTimes:
+    """Times the operators of graphs with one float32 input of fixed shape.
+
+    The best of `processes` times `visits` is taken, each the mean of the faster half of its calls: other work on the
+    machine only ever adds time. What the profiler adds to a kernel is taken off, as found on `ruler`.
+
+    Args:
+        graphs: ONNX files.
+        ruler: A graph of kernels that do next to nothing, each with another number of inputs.
+        empty: A graph of one such kernel.
+        session: How they are run.
+        threads: Inside an operator.
+        processes: Fresh ones, each with its own layout of memory.
+        visits: Of each graph in a process, others between them.
+        seconds: A visit, or three calls where they take longer.
+
+    Raises:
+        BenchmarkFailed: A measuring process died or did not come back.
+    """
+    best = [math.inf] * len(graphs)
+    own, call = dict[int, float](), math.inf
+    inputs: list[list[int]] = []
+    with TemporaryDirectory(prefix="compresslab-operators-") as folder:
+        job: OperatorJob = {
+            "graphs": [str(path) for path in graphs],
+            "ruler": str(ruler),
+            "empty": str(empty),
+            "threads": threads,
+            "session": session.model_dump(mode="json"),
+            "visits": visits,
+            "seconds": seconds,
+            "output": str(Path(folder, "times.json")),
+        }
+        limit = 300.0 + len(graphs) * (1.0 + visits * 3 * _LONGEST_CALL_SECONDS)
+        for number in range(processes):
+            # Neighbours are visited side by side; the second process comes to them from the other end.
+            order = range(len(graphs)) if number % 2 == 0 else range(len(graphs) - 1, -1, -1)
+            run_fresh(
+                "compresslab.measure.operator_worker",
+                {**job, "graphs": [job["graphs"][index] for index in order]},
+                f"{len(graphs)} single layers",
+                limit,
+            )
+            found = json.loads(Path(job["output"]).read_text(encoding="utf-8"))
+            for index, noted in zip(order, found["times"], strict=True):
+                best[index] = min(best[index], *noted)
+            inputs = [names for _, names in sorted(zip(order, found["inputs"], strict=True))]
+            for kernel, time in itertools.chain(*found["own"]):
+                own[kernel] = min(own.get(kernel, math.inf), time)
+            call = min(call, *found["calls"])
+    # The clock cuts off what is less than a microsecond; along the ruler, that averages out.
+    slope, start = np.polyfit(list(own), list(own.values()), 1)
+    added = [sum(start + slope * count for count in counts) for counts in inputs]
+    ms = (max(_LEAST_MS, float(time - more) / 1e3) for time, more in zip(best, added, strict=True))
+    return OperatorTimes(tuple(ms), call / 1e3)

@@ -28,11 +28,13 @@ class Step:
 class TorchModel:
     """A network, and in `builder` the plain data that builds it again (see `models.architecture`).
 
-    `builder` is None where nothing builds it again: a converted INT8 network, which is kept as ONNX alone.
+    `builder` is None where nothing builds it again: a converted INT8 network, which is kept as ONNX alone. `simulated`
+    is then the fake-quantized network that it was converted from, which the ONNX file is held against.
     """
 
     module: nn.Module
     builder: Mapping[str, Any] | None
+    simulated: nn.Module | None = None
 
 
 @dataclass(frozen=True)

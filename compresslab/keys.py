@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 LIBRARIES = ("torch", "torch-pruning", "accelerate", "numpy", "onnx", "onnxscript", "onnxruntime", "safetensors")
 
 
+def assesses(stage: Stage) -> bool:
+    """Whether the stage decides by what is measured, so that replaying it takes what it decided."""
+    return getattr(stage, "mode", None) == "auto"
+
+
 @dataclass(frozen=True)
 class Keys:
     """The keys of one run.
@@ -65,7 +70,7 @@ class Keys:
             "teacher": teacher,
             "surroundings": self.surroundings(),
         }
-        if getattr(stage, "mode", None) == "auto":  # it asks for the verdict: another budget may need other attempts
+        if assesses(stage):  # it asks for the verdict: another budget may need other attempts
             budget = self.pipeline.budget
             parts["assessed"] = {
                 "budget": None if budget is None else budget.model_dump(mode="json"),

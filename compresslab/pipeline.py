@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from compresslab.errors import ConfigError, Problem
 from compresslab.measure.bench import BenchSettings
@@ -32,6 +32,8 @@ class Pipeline:
         budget: Limits on the selected model; None is always within budget.
         select: Which of the models within budget is handed back.
         seed: Everything random derives from it.
+        decided: What a run decided by a clock or a verdict, as its lock file has it, by the key of what decided: it is
+            followed where the key is the same. No part of what the pipeline says, so it does not count in comparisons.
 
     Raises:
         ConfigError: The stages are in an order that cannot work; every reason is told.
@@ -48,6 +50,7 @@ class Pipeline:
     select: Select = "smallest"
     seed: int = 0
     device: Device = "auto"
+    decided: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", tuple(self.stages))

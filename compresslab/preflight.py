@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from compresslab.pipeline import Pipeline
     from compresslab.tasks import Task
 
+_READ_LABELS = ("taylor", "hessian")
+"""Criteria of importance that are gradients of the task's loss on the calibration split."""
+
 
 def fitting(what: str, spec: ModelSpec, task: Task, seed: int) -> TorchModel:
     """The network of a spec, held against the task; `what` is what to call it in errors.
@@ -34,6 +37,29 @@ def fitting(what: str, spec: ModelSpec, task: Task, seed: int) -> TorchModel:
     except (ModelError, ArtifactError) as error:
         raise type(error)(f"{what}: {error}") from error
     return model
+
+
+def require_calibration_labels(pipeline: Pipeline, task: Task) -> None:
+    """Refuses a stage that reads the labels of the calibration split where its samples were given without.
+
+    Raises:
+        ConfigError: With every such stage.
+    """
+    if task.splits["calibration"].targets is not None:
+        return
+    stages = [("stages", index, one) for index, one in enumerate(pipeline.stages)]
+    stages += [("references", index, one) for index, one in enumerate(pipeline.references)]
+    broken = [
+        Problem(
+            pipeline.name, None, f"{place}[{index}].{stage.kind}.importance",
+            f"`{getattr(stage, 'importance', '')}` asks how the loss would change, and `calibration_data` has no "
+            "labels; use `magnitude`, or leave `calibration_data` out",
+        )
+        for place, index, stage in stages
+        if getattr(stage, "importance", None) in _READ_LABELS
+    ]  # fmt: skip
+    if broken:
+        raise ConfigError(broken)
 
 
 def require_measured(pipeline: Pipeline, task: Task) -> None:

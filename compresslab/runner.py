@@ -24,23 +24,25 @@ from compresslab.config import dump_pipeline
 from compresslab.digest import digest_of, library_versions
 from compresslab.errors import BadInput, CompresslabError, StageFailed, StoreError
 from compresslab.export import export
-from compresslab.keys import LIBRARIES, Keys
+from compresslab.keys import LIBRARIES, Keys, assesses
 from compresslab.launcher import started_alone
-from compresslab.measure.artifact import Artifact, load_artifact
+from compresslab.measure.artifact import Artifact, load_artifact, write_manifest
 from compresslab.measure.budget import check
 from compresslab.measure.frontier import FrontierPoint, frontier, select, ties
+from compresslab.measure.machine import SLOW_INT8, fast_int8
 from compresslab.measure.measurement import Measurement
 from compresslab.measure.measurement_io import to_json
 from compresslab.measured import REPORTED, Measurements
 from compresslab.models import architecture
 from compresslab.nodes import Made, Node, Nodes
 from compresslab.pipeline import variants
-from compresslab.preflight import fitting, require_measured
+from compresslab.preflight import fitting, require_calibration_labels, require_measured
 from compresslab.progress import Noting, Progress, Silent
 from compresslab.rehearsal import rehearse
 from compresslab.report import Point, Report, write_report
 from compresslab.route import PlanLine, going_on, planned, teaching
 from compresslab.run_directory import RunDirectory
+from compresslab.sessions import Sessions
 from compresslab.stage import Assessment, Context, Stage
 from compresslab.store import Store
 from compresslab.teachers import Teachers
@@ -118,9 +120,14 @@ class _Run:
         if started_alone():
             self.progress.note(_ALONE)
         require_measured(pipeline, self.task)
+        require_calibration_labels(pipeline, self.task)
         self.trusted = _trusted(pipeline)
         self.nodes = Nodes(self.store, self._export)
         self.measurements = Measurements(self.store, self.task, pipeline.bench)
+        quantized = any(stage.kind == "quantize" for stage in (*pipeline.stages, *pipeline.references))
+        if quantized and not fast_int8(self.measurements.machine):
+            self.progress.note(f"this processor is slow with int8: {SLOW_INT8}")
+        self.sessions = Sessions(self.store, self.task, pipeline.bench, pipeline.decided)
         self.keys = Keys(pipeline, self.task, self.device, self.measurements.machine)
         self.baseline_model = fitting("model", pipeline.model, self.task, pipeline.seed)
         self.baseline_step = Step(
@@ -133,6 +140,7 @@ class _Run:
         rehearse(pipeline, self.baseline_model, self.teachers, self.task)
         self.baseline: Node | None = None
         self.trained: Node | None = None
+        self.decided: dict[str, list[dict[str, Any]]] = {}
 
     # -- the run -----------------------------------------------------------------------------------------------------
 
@@ -240,6 +248,7 @@ class _Run:
                 progress=progress,
                 assess=lambda candidate: self._assess(candidate, scratch, parent),
                 key=key,
+                decided=self._decided(stage, key),
                 clock=self._clock(progress),
                 ships="int8" if self.pipeline.stages[-1:] and self.pipeline.stages[-1].kind == "quantize" else "fp32",
             )
@@ -253,7 +262,21 @@ class _Run:
             raise type(error)(f"{stage.kind}: {error}") from error
         self.progress.notes.extend(f"{stage.kind}: {note}" for note in nodes[0].notes)
         self.directory.event("stage", stage=stage.kind, key=key, cached=nodes[0].cached, seconds=nodes[0].seconds)
+        if assesses(stage):
+            self.decided[key] = [dict(node.lineage[-1].decisions) for node in nodes]
         return nodes
+
+    def _decided(self, stage: Stage, key: str) -> tuple[Mapping[str, Any], ...] | None:
+        """What the run decided here whose lock file is replayed."""
+        if not assesses(stage) or not self.pipeline.decided:
+            return None
+        found = self.pipeline.decided.get(key)
+        if found is None:
+            self.progress.note(
+                f"{stage.kind}: the lock file's decisions were made under other settings, with other data or code, or "
+                "on another machine, so it decides anew"
+            )
+        return None if found is None else tuple(found)
 
     def _clock(self, progress: Progress) -> MachineClock:
         validation = self.task.splits["validation"].inputs
@@ -280,8 +303,12 @@ class _Run:
             step = Step("teacher", self.pipeline.teacher.model_dump(mode="json"), {}, architecture.digest(model))
             return self.nodes.obtain(self.keys.given(step), lambda _: Made((Candidate(model, (step,)),)))[0].artifact()
         if self.pipeline.model.has_weights:
-            return self.baseline.artifact()
-        return None if self.trained is None else self.trained.artifact()
+            return self._artifact(self.baseline)
+        return None if self.trained is None else self._artifact(self.trained)
+
+    def _artifact(self, node: Node) -> Artifact:
+        """As it is deployed: with the session options of the run."""
+        return self.sessions.deployed(node.artifact())
 
     def _export(self, candidate: Candidate, folder: Path) -> Artifact:
         lineage = [{"kind": step.kind, "settings": dict(step.settings)} for step in candidate.lineage]
@@ -293,12 +320,15 @@ class _Run:
         # Spread over the split: a user's own validation images may come class by class.
         samples = len(self.task.splits["validation"].inputs)
         rows = np.unique(np.linspace(0, samples - 1, _PARITY_SAMPLES).astype(np.int64))
+        targets = self.task.splits["validation"].targets
         return export(
             model,
             folder,
             preprocessing=self.task.preprocessing,
             labels=self.task.labels,
             target=self.task.target,
+            targets=None if targets is None else targets[rows],
+            metric=self.task.metric,
             inputs=self.task.batch("validation", rows, None),
             provenance={
                 **(provenance or {}),
@@ -319,7 +349,7 @@ class _Run:
         control: Artifact | None = None,
     ) -> tuple[Measurement, bool]:
         """The measurement against the parent, the baseline and the control, and whether the store had it."""
-        baseline = self.baseline.artifact() if self.baseline is not None and parent is not None else None
+        baseline = self._artifact(self.baseline) if self.baseline is not None and parent is not None else None
         return self.measurements.obtain(artifact, parent, baseline, self._held_against(), splits, control)
 
     def _assess(self, candidate: Candidate, scratch: Path, parent: Node) -> Assessment:
@@ -330,23 +360,27 @@ class _Run:
             self._export(candidate, folder)
 
         on_main(export_here)
-        artifact = load_artifact(folder)
-        measurement, _ = self._measure(artifact, parent.artifact(), ("validation",))
-        return Assessment(measurement, check(self.pipeline.budget, measurement, artifact.bytes))
+        artifact = self.sessions.deployed(load_artifact(folder))
+        started = self._artifact(parent)
+        measurement, _ = self._measure(artifact, started, ("validation",))
+        return Assessment(measurement, check(self.pipeline.budget, measurement, artifact.bytes), artifact, started)
 
     def _point(self, node: Node, parent: Node | None, reference: bool, control: Node | None, taken: set[str]) -> Point:
-        artifact = node.artifact()
+        exported = node.artifact()
         self.progress.start(f"measure {node.kind}", 1)
         begun = time.perf_counter()
+        artifact = self.sessions.deployed(exported)
         measurement, measured_before = self._measure(
             artifact,
-            None if parent is None else parent.artifact(),
-            control=None if control is None else control.artifact(),
+            None if parent is None else self._artifact(parent),
+            control=None if control is None else self._artifact(control),
         )
         seconds = round(time.perf_counter() - begun, 3)
         self.progress.advance()
         point_id = next(node.digest[:size] for size in range(8, 65) if node.digest[:size] not in taken)
         place = self.directory.stage(point_id, node.folder, to_json(measurement))
+        if artifact.manifest != exported.manifest:
+            write_manifest(place, artifact.manifest)
         self.directory.event("measured", id=point_id, stage=node.kind, cached=measured_before, seconds=seconds)
         return Point(
             id=point_id,
@@ -357,7 +391,7 @@ class _Run:
             artifact=load_artifact(place),
             measurement=measurement,
             settings=dict(node.lineage[-1].settings),
-            decisions=dict(node.lineage[-1].decisions),
+            decisions={**node.lineage[-1].decisions, **self.sessions.choice(exported)},
             budget=check(self.pipeline.budget, measurement, artifact.bytes),
             reference=reference,
         )
@@ -382,6 +416,7 @@ class _Run:
             "data": self.task.digest,
             "surroundings": self.keys.surroundings(),
             "machine": dict(self.measurements.machine),
+            "decided": {**self.decided, **self.sessions.decided},
             "points": [
                 {
                     "id": point.id,

@@ -14,6 +14,7 @@ from compresslab.measure.measurement import Measurement
 from compresslab.progress import Progress
 
 if TYPE_CHECKING:
+    from compresslab.measure.artifact import Artifact
     from compresslab.pruning import Clock, Precision
     from compresslab.tasks import Task
     from compresslab.teacher import Teacher
@@ -21,10 +22,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Assessment:
-    """What `Context.assess` answers: the measurement, and the budget's verdict on it."""
+    """What `Context.assess` answers: the measurement, and the budget's verdict on it.
+
+    `artifact` is what was measured, and `parent` what the stage started from, exported; None where nothing was.
+    """
 
     measurement: Measurement
     budget: BudgetResult
+    artifact: Artifact | None = None
+    parent: Artifact | None = None
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,9 @@ class Context:
     `assess` exports and measures a candidate (validation only) and is injected by the runner, so that no stage
     imports the benchmark. `key` identifies this application of the stage: its settings and all that went in.
     `tuned` names the settings whose values were chosen on validation. `clock` times layers and networks on this machine
-    at the deployment point, and `ships` is the precision that the pipeline ends with.
+    at the deployment point, and `ships` is the precision that the pipeline ends with. `decided` has the decisions of
+    every candidate that this application gave in an earlier run, where its lock file is replayed: what a clock or a
+    verdict decided then is followed, not decided again.
     """
 
     task: Task
@@ -48,6 +56,7 @@ class Context:
     clock: Clock
     ships: Precision = "fp32"
     tuned: frozenset[str] = frozenset()
+    decided: tuple[Mapping[str, Any], ...] | None = None
 
     def step(self, stage: Stage, decisions: Mapping[str, Any], attempt: int = 0) -> Step:
         """The record of this application of `stage`; `attempt` numbers the candidates where it returns several."""

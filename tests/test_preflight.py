@@ -11,6 +11,7 @@ import pytest
 
 from compresslab import (
     Budget,
+    ConfigError,
     DataError,
     Distill,
     ImageClassification,
@@ -28,6 +29,8 @@ from compresslab.data.augmentation import Augmentation
 from compresslab.errors import BadInput
 from compresslab.models import architecture
 from compresslab.preflight import fitting
+from compresslab.progress import Silent
+from compresslab.runner import _Run
 from compresslab.stages import Mutual, Tuned
 from compresslab.stages.tuned import Variant
 from compresslab.testing import stripes
@@ -156,3 +159,26 @@ def test_it_is_bad_input_for_the_command_line(tiny_pipeline, data, tmp_path, as_
     assert not (tmp_path / "out").exists()
     with pytest.raises(DataError, match="7 rows"):
         run(pipeline, tmp_path / "out")
+
+
+# -- quantization ----------------------------------------------------------------------------------------------------
+
+
+def test_importance_that_reads_labels_is_refused_where_calibration_has_none(
+    finished_run, data, tmp_path, nothing_may_be_made
+):
+    """Else it would be an assertion, after the training that stands before."""
+    np.savez(tmp_path / "field.npz", images=stripes(40, seed=7)["images"])
+    task = data(calibration_data=str(tmp_path / "field.npz"))
+    pipeline = replace(finished_run.pipeline, task=task)
+    message = r"stages\[2\]\.prune\.importance: `taylor` asks .* `calibration_data` has no labels; use `magnitude`"
+    for call in (run, plan):
+        with pytest.raises(ConfigError, match=message):
+            call(pipeline, tmp_path / "out")
+
+
+@pytest.mark.parametrize(("isa", "slow"), [(["avx2"], True), (["avx2", "avx512_vnni"], False), (["i8mm"], False)])
+def test_a_processor_that_is_slow_with_integers_is_told_in_the_run(copied_run, tmp_path, monkeypatch, isa, slow):
+    monkeypatch.setattr("compresslab.measured.fingerprint", lambda: {"cpu": "old", "isa": isa})
+    notes = _Run(copied_run.pipeline, tmp_path, copied_run.store, False, Silent()).progress.notes
+    assert any("slow with int8: without VNNI" in note and "saturate" in note for note in notes) is slow

@@ -277,10 +277,11 @@ def test_auto_tries_again_under_another_budget(copied_run, tmp_path):
     auto = Quantize(mode="auto", samples=24, qat=Recipe(epochs=1, batch=64, learning_rate=0.01, precision="fp32"))
     easy = alone(copied_run.pipeline, auto, budget=Budget(accuracy=0.01))
     assert [point.decisions.get("mode") for point in run(easy, copied_run.out).points] == [None, "ptq"]
-    hard = replace(easy, budget=Budget(bytes=10))
+    hard = replace(easy, budget=Budget(accuracy_drop=-0.9))
     assert [line.cached for line in plan(hard, copied_run.out)] == [True, False]
     report = run(hard, copied_run.out)
-    assert [point.decisions.get("mode") for point in report.points] == [None, "ptq", "qat"]
+    modes = [point.decisions.get("mode") for point in report.points]
+    assert (modes[:2], modes[-1], set(modes[2:-1])) == ([None, "ptq"], "qat", {"mixed"})
     assert any("quantize: auto: after calibration the budget is missed" in note for note in report.notes)
     assert [line.cached for line in plan(easy, copied_run.out)] == [True, True]
 

@@ -29,7 +29,6 @@ _OPTIONAL = {
     "datasets": "datasets", "transformers": "transformers", "timm": "timm", "altair": "altair",
     "vl_convert": "vl-convert-python",
 }  # fmt: skip
-_FAST_INT8 = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
 _MISSING = 2
 
 
@@ -70,7 +69,7 @@ def _packages(group: Mapping[str, str]) -> Iterator[tuple[str, str, bool]]:
 
 def _machine() -> None:
     try:
-        from compresslab.measure.machine import fingerprint
+        from compresslab.measure.machine import SLOW_INT8, fast_int8, fingerprint
 
         machine = fingerprint()
     except ImportError:
@@ -79,15 +78,11 @@ def _machine() -> None:
     known = [str(name) for name in isa] if isinstance(isa, list) else []
     _say("processor", f"{machine['cpu']}, {machine['cores']} cores")
     _say("instructions", ", ".join(known) or "none of those that matter here")
-    fast = sorted(_FAST_INT8 & set(known))
+    fast = sorted(fast_int8(machine))
     if fast:
         _say("int8", f"fast, by {', '.join(fast)}: 8-bit integers are multiplied and added up in one instruction")
     else:
-        _say(
-            "int8",
-            "slow: without VNNI or its like, int8 models gain size but little speed, and U8S8 products may saturate; "
-            "measure on the machine that will serve the model",
-        )
+        _say("int8", f"slow: {SLOW_INT8}")
 
 
 def _free(store: Path) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 
 from compresslab.config.document import PipelineDocument, folder_name
@@ -25,11 +26,12 @@ if TYPE_CHECKING:
     from compresslab.pipeline import Pipeline
     from compresslab.stage import Stage
 
+_DECIDED = TypeAdapter(dict[str, list[dict[str, Any]]])
 _PART = re.compile(r"\[(\d+)]|([^.\[\]]+)")
 
 
 def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> Pipeline:
-    """Reads a pipeline file, or the pipeline in a run's lock.yaml.
+    """Reads a pipeline file, or the pipeline in a run's lock.yaml with what that run decided by measuring.
 
     Args:
         path: The YAML file. Relative paths in it, and in overrides, start from its folder.
@@ -38,7 +40,8 @@ def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> Pipeline:
     Raises:
         ConfigError: With every problem that was found, each with its line and key.
     """
-    document = _with_bare_stages(apply_overrides(_unlocked(read(path)), overrides))
+    whole = read(path)
+    document = _with_bare_stages(apply_overrides(_unlocked(whole), overrides))
     choices = find_choices(document)
 
     def checked(choice: dict[KeyPath, Plain]) -> PipelineDocument:
@@ -54,7 +57,7 @@ def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> Pipeline:
         for one in choices
     }
     try:
-        return plain.pipeline(folder_name(path.stem), tuned)
+        return replace(plain.pipeline(folder_name(path.stem), tuned), decided=_decided(whole))
     except ConfigError as error:
         raise ConfigError([_placed(problem, document) for problem in error.problems]) from None
 
@@ -93,6 +96,24 @@ def _unlocked(document: Document) -> Document:
     return Document(
         data["pipeline"], {path[1:]: mark for path, mark in document.marks.items() if path[:1] == ("pipeline",)}
     )
+
+
+def _decided(document: Document) -> dict[str, list[dict[str, Any]]]:
+    """What the run of a lock.yaml decided by measuring; empty for a pipeline file.
+
+    Raises:
+        ConfigError: It is not what a run writes.
+    """
+    data = document.data
+    found = data.get("decided") if isinstance(data, dict) and "lock_version" in data else None
+    if found is None:
+        return {}
+    try:
+        return _DECIDED.validate_python(found, strict=True)
+    except ValidationError as error:
+        mark = document.mark(("decided",))
+        message = f"must be what a run wrote there ({error.errors()[0]['msg']}); leave it out to decide anew"
+        raise ConfigError([Problem(mark.file, mark.line, "decided", message)]) from error
 
 
 def _with_bare_stages(document: Document) -> Document:

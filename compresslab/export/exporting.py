@@ -15,8 +15,9 @@ from compresslab.candidate import OnnxModel, TorchModel
 from compresslab.digest import digest_file
 from compresslab.errors import ArtifactError, DataError
 from compresslab.export.compact import compact, to_bytes
+from compresslab.export.fidelity import check_fidelity
 from compresslab.export.graph_costs import graph_costs
-from compresslab.export.integer_operators import integer_operators
+from compresslab.export.integer_operators import faithful, integer_operators
 from compresslab.export.parity import check_parity, torch_outputs
 from compresslab.export.reading import read_model
 from compresslab.export.rewrite import rewrite
@@ -47,6 +48,8 @@ def export(
     inputs: npt.NDArray[np.float32],
     provenance: Mapping[str, Any],
     target: str | None = None,
+    targets: npt.NDArray[Any] | None = None,
+    metric: str | None = None,
     session: SessionOptions = _DEFAULT_SESSION,
     tolerance: float = 1e-4,
 ) -> Artifact:
@@ -64,7 +67,11 @@ def export(
         inputs: Real inputs, float32 [n, ...], n >= 2, on which ONNX Runtime and torch must agree.
         provenance: Where the model comes from; plain data.
         target: What the one number of a regression is.
-        session: How it will be run; decides which kernels are counted as integer.
+        targets: Of the inputs, and
+        metric: the name of the task's metric, by which a fake-quantized network is held against its ONNX file; see
+            `fidelity.check_fidelity`. Left out, only parity is checked.
+        session: How it will be run; decides which kernels are counted as integer. Where the graph has layers in float
+            between quantized values, ONNX Runtime is kept from quantizing them by itself.
         tolerance: Largest difference allowed, relative to the scale of the outputs; see `parity.check_parity` for
             quantized networks.
 
@@ -87,11 +94,16 @@ def export(
     compact(graph)
     folder.mkdir(parents=True, exist_ok=True)
     path = _write(folder / FILE, to_bytes(graph))
+    session = faithful(path, session)
     kernels = integer_operators(path, session)
-    parity = None
+    parity = fidelity = None
     if network is not None:
         given = _run(path, inputs, session)
         parity = check_parity(torch_outputs(network, inputs), given, tolerance, quantized=kernels.eligible > 0)
+        simulated = model.simulated if isinstance(model, TorchModel) else None
+        if simulated is not None and targets is not None and metric is not None:
+            simulated = copy.deepcopy(simulated).cpu().eval()
+            fidelity = check_fidelity(torch_outputs(simulated, inputs), given, targets, metric)
     manifest = Manifest(
         graphs={GRAPH: _describe(path, graph)},
         preprocessing=preprocessing,
@@ -101,6 +113,7 @@ def export(
         params=costs.params,
         macs=costs.macs,
         parity=parity,
+        fidelity=fidelity,
         integer_operators=kernels,
         provenance=dict(provenance),
     )

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import onnx
-import onnxruntime
 
+from compresslab.export.graph_reading import GraphReading
 from compresslab.measure.measurement import IntegerOperators
 from compresslab.measure.session import SessionOptions, open_session
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-_ELIGIBLE = ("Conv", "Gemm", "MatMul", "Add", "AveragePool", "GlobalAveragePool")
-_INTEGER_KERNELS = (
+INTEGER_KERNELS = (
     "QLinearConv", "ConvInteger", "QGemm", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat",
     "DynamicQuantizeMatMul", "QLinearAdd", "QLinearAveragePool", "QLinearGlobalAveragePool",
 )  # fmt: skip
-# These pass values on as they are, so they may stand between a DequantizeLinear and its reader.
-_MOVES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "MaxPool", "Identity")
-_FUSED_CLAMPS = ("Relu", "Clip")
+
+_ROUNDS_WEIGHTS = "WeightBiasQuantization"
+_ROUNDED = ("Conv", "Gemm")
 
 
 def integer_operators(path: Path, options: SessionOptions) -> IntegerOperators:
@@ -40,7 +34,7 @@ def integer_operators(path: Path, options: SessionOptions) -> IntegerOperators:
     model = onnx.load(str(path))
     if not any(node.op_type in ("QuantizeLinear", "DynamicQuantizeLinear") for node in model.graph.node):
         return IntegerOperators(0, 0)
-    source = _Graph.of(model)
+    source = GraphReading.of(model)
     eligible = {f"operator<{index}>": node for index, node in enumerate(source.eligible())}
     names = {tag: node.name for tag, node in eligible.items()}
     kernels = _kernels(model, eligible, options)
@@ -53,6 +47,26 @@ def integer_operators(path: Path, options: SessionOptions) -> IntegerOperators:
     return IntegerOperators(len(eligible), len(integer), floating)
 
 
+def faithful(path: Path, options: SessionOptions) -> SessionOptions:
+    """Options under which what is float in the file stays float.
+
+    ONNX Runtime's `WeightBiasQuantization` rounds the float weights of a convolution or Gemm between quantized values
+    to int8, with one scale for all channels: a layer that was kept in float because it suffers would suffer more.
+
+    Raises:
+        ArtifactError: ONNX Runtime cannot open the file.
+    """
+    source = GraphReading.of(onnx.load(str(path)))
+    at_risk = any(
+        node.op_type in _ROUNDED and node.input[1] in source.constants and not source.dequantized(node.input[1])
+        and source.dequantized(node.input[0])
+        for node in source.eligible()
+    )  # fmt: skip
+    if not at_risk or _ROUNDS_WEIGHTS in options.disabled_optimizers:
+        return options
+    return options.model_copy(update={"disabled_optimizers": (*options.disabled_optimizers, _ROUNDS_WEIGHTS)})
+
+
 def _kernels(model: onnx.ModelProto, tagged: dict[str, onnx.NodeProto], options: SessionOptions) -> list[str]:
     """The names of the integer kernels in the optimised graph, each of which contains the tag of what it was."""
     for tag, node in tagged.items():
@@ -62,62 +76,4 @@ def _kernels(model: onnx.ModelProto, tagged: dict[str, onnx.NodeProto], options:
         onnx.save(model, str(draft))
         open_session(draft, options, threads=1, optimized=optimized)
         graph = onnx.load(str(optimized)).graph
-    return [node.name for node in graph.node if node.op_type in _INTEGER_KERNELS]
-
-
-@dataclass(frozen=True)
-class _Graph:
-    """Who makes and who reads each value."""
-
-    nodes: tuple[onnx.NodeProto, ...]
-    makers: dict[str, onnx.NodeProto]
-    readers: dict[str, list[onnx.NodeProto]]
-    constants: frozenset[str]
-
-    @classmethod
-    def of(cls, model: onnx.ModelProto) -> _Graph:
-        nodes = tuple(model.graph.node)
-        readers: dict[str, list[onnx.NodeProto]] = {}
-        for node in nodes:
-            for name in node.input:
-                readers.setdefault(name, []).append(node)
-        constants = {tensor.name for tensor in model.graph.initializer}
-        for node in nodes:
-            if node.input and all(name in constants for name in node.input if name):
-                constants.update(node.output)
-        return cls(nodes, {name: node for node in nodes for name in node.output}, readers, frozenset(constants))
-
-    def eligible(self) -> Iterator[onnx.NodeProto]:
-        for node in self.nodes:
-            computed = [name for name in node.input if name not in self.constants]
-            if node.op_type in _ELIGIBLE and (node.op_type != "Add" or len(computed) == 2):
-                yield node
-
-    def reason(self, node: onnx.NodeProto) -> str:
-        """Why the node has no integer kernel, as far as the graph tells."""
-        # Weights first: they tell more than what is around the operator.
-        for name in reversed(node.input[:2]):
-            if name in self.constants and not self._dequantized(name):
-                return "its weights are float"
-            if not self._dequantized(name):
-                maker = self.makers.get(name)
-                return (
-                    "its input is the model's, in float"
-                    if maker is None
-                    else f"its input comes from {maker.op_type} in float"
-                )
-        readers = self.readers.get(node.output[0], [])
-        if len(readers) == 1 and readers[0].op_type in _FUSED_CLAMPS:
-            readers = self.readers.get(readers[0].output[0], [])
-        for reader in readers:
-            if reader.op_type != "QuantizeLinear":
-                return f"its result goes to {reader.op_type}, which reads floats"
-        if not readers:
-            return "its result is the model's output, in float"
-        return f"ONNX Runtime {onnxruntime.__version__} has no integer kernel for it as it stands"
-
-    def _dequantized(self, name: str) -> bool:
-        maker = self.makers.get(name)
-        while maker is not None and maker.op_type in _MOVES:
-            maker = self.makers.get(maker.input[0])
-        return maker is not None and maker.op_type == "DequantizeLinear"
+    return [node.name for node in graph.node if node.op_type in INTEGER_KERNELS]

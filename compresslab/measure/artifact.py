@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from compresslab.digest import digest_file, digest_of
 from compresslab.errors import ArtifactError
-from compresslab.measure.measurement import IntegerOperators, Latency, Parity
+from compresslab.measure.measurement import Fidelity, IntegerOperators, Latency, Parity
 from compresslab.measure.preprocessing import Preprocessing
 from compresslab.measure.session import SessionOptions
 from compresslab.settings import Settings
@@ -63,6 +63,8 @@ class Manifest(Settings):
     """Multiply-adds for one example."""
     parity: Parity | None = None
     """None where there is no torch module to compare with."""
+    fidelity: Fidelity | None = None
+    """None where there is no fake-quantized network to compare with."""
     integer_operators: IntegerOperators = IntegerOperators(0, 0)
     files: dict[FileName, Sha256] = Field(default_factory=dict)
     """The SHA-256 of every other file that belongs to it, by name: a bundle's labels and model card."""

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from compresslab.measure.fresh_process import run_fresh
 from compresslab.measure.samples import LatencySamples
+from compresslab.measure.session import SessionOptions
 from compresslab.measure.subject import Subject, subject_of
 from compresslab.settings import Settings
 
@@ -59,6 +60,10 @@ class BenchSettings(Settings):
     """Fresh processes: memory layout alone makes one process differ from the next by a few per cent."""
     warmup_seconds: Annotated[float, Field(ge=0.0)] = 0.5
     """The longest warm-up of a model in a process; it ends sooner when the model gets no faster any more."""
+    session: Literal["default", "auto"] | SessionOptions = "default"
+    """ONNX Runtime's options of the models of a run: `default`, its own; options to use for all; or `auto`, for each
+    model the fastest at the deployment point, found by measuring. That takes some seconds a model, and what is chosen
+    goes into its manifest, which serving, gate, bench and predict read."""
 
     @property
     def largest_batch(self) -> int:

@@ -24,6 +24,7 @@ _Drop = Annotated[float, Field(ge=-1.0, le=1.0)]
 
 _VALIDATION = "validation"
 _PERCENTILES = ("p50", "p90", "p99")
+_COSTS = (*(f"{name}_ms" for name in _PERCENTILES), "bytes", "size_ratio", "speedup", "peak_rss_mb")
 
 
 class Limits(Settings):
@@ -76,10 +77,20 @@ class Budget(Limits):
 
 @dataclass(frozen=True)
 class BudgetResult:
-    """The verdict, and one line for each limit that is not met for certain."""
+    """The verdict, and one line for each limit that is not met for certain; it begins with the limit's key."""
 
     status: Status
     violations: tuple[str, ...] = ()
+
+    @property
+    def misses_quality(self) -> bool:
+        """Whether a limit on quality is among them."""
+        return any(line.partition(":")[0] not in _COSTS for line in self.violations)
+
+    @property
+    def misses_cost(self) -> bool:
+        """Whether a limit on latency, size or memory is among them."""
+        return any(line.partition(":")[0] in _COSTS for line in self.violations)
 
 
 @dataclass(frozen=True)

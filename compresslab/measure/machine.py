@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 # Version 1 of cgroups says "none" by the largest number of pages.
 _NO_LIMIT = 1 << 60
 
+FAST_INT8 = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
+"""Instructions that multiply 8-bit integers and add up the products in one; a processor has one of them or is slow."""
+SLOW_INT8 = (
+    "without VNNI or its like, int8 models gain size but little speed, and U8S8 products may saturate; measure on the "
+    "machine that will serve the model"
+)
+
 # Those that decide which of ONNX Runtime's kernels run; the first names are x86's, the others Arm's.
 _ISA = (
     "avx2", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16",
@@ -54,6 +61,12 @@ def differences(this: Mapping[str, object], other: Mapping[str, object]) -> list
     """What makes two fingerprints differ, as `cores: 2 against 8`; what only one of them knows does not count."""
     common = [key for key in this if key in other]
     return [f"{key}: {this[key]} against {other[key]}" for key in common if this[key] != other[key]]
+
+
+def fast_int8(machine: Mapping[str, object]) -> list[str]:
+    """Which of the instructions that make int8 fast the machine of a fingerprint has."""
+    isa = machine.get("isa")
+    return [name for name in FAST_INT8 if isinstance(isa, list) and name in isa]
 
 
 def usable_cores() -> int:

@@ -33,7 +33,9 @@ class SessionOptions(Settings):
         return " ".join(f"{name}={value}" for name, value in changed.items()) or "default"
 
 
-def open_session(path: Path, options: SessionOptions, threads: int, optimized: Path | None = None) -> InferenceSession:
+def open_session(
+    path: Path, options: SessionOptions, threads: int, optimized: Path | None = None, profile: Path | None = None
+) -> InferenceSession:
     """A session on the ONNX file at `path` with `threads` threads inside an operator.
 
     Args:
@@ -41,6 +43,7 @@ def open_session(path: Path, options: SessionOptions, threads: int, optimized: P
         options: How to run it.
         threads: Intra-op threads; operators run one after the other.
         optimized: Where to write the graph as ONNX Runtime runs it; None for nowhere.
+        profile: What the file with the time of each kernel begins with; None for no profile.
 
     Raises:
         ArtifactError: The file is missing, broken, or has operators that this ONNX Runtime cannot run.
@@ -48,4 +51,4 @@ def open_session(path: Path, options: SessionOptions, threads: int, optimized: P
     # Settings are read by the command line, which need not load ONNX Runtime to print its help.
     from compresslab.measure.runtime import open_graph
 
-    return open_graph(path, threads=threads, optimized=optimized, **options.model_dump())
+    return open_graph(path, threads=threads, optimized=optimized, profile=profile, **options.model_dump())

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from compresslab.quantization.calibration import calibrate, prepare
 from compresslab.quantization.conversion import convert
+from compresslab.quantization.insertion import quantizable
 from compresslab.quantization.ort_backend import OnnxRuntimeSettings, quantize_static
 from compresslab.quantization.settings import QuantizerSettings
 
-__all__ = ["OnnxRuntimeSettings", "QuantizerSettings", "calibrate", "convert", "prepare", "quantize_static"]
+__all__ = [
+    "OnnxRuntimeSettings",
+    "QuantizerSettings",
+    "calibrate",
+    "convert",
+    "prepare",
+    "quantizable",
+    "quantize_static",
+]

@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 from compresslab.errors import ModelError
 from compresslab.quantization.fake_quant import ACTIVATION_RANGE, WEIGHT_RANGE, ActivationQuantizer
 from compresslab.quantization.insertion import QuantizedLayer, layer_function, quantizers
-from compresslab.quantization.operators import clamp_range, rescaling
+from compresslab.quantization.operators import clamp_range, is_layer, rescaling
 from compresslab.quantization.tracing import submodule
 
 _QDQ = torch.ops.quantized_decomposed
@@ -43,7 +43,8 @@ class IntegerLayer(nn.Module):
         quantized: The fake-quantized layer.
         input_scale: Given where the output stays float: the bias is stored as int32 then, since only with integer
             operands throughout does ONNX Runtime run the layer as an integer kernel that writes floats. Elsewhere it
-            turns a float bias into int32 itself, and the file is smaller.
+            turns a float bias into int32 itself, and the file is smaller; unless other layers stay in float, as the
+            same optimizer of its would round their weights, and is switched off for that (see `export`).
     """
 
     weight: Tensor
@@ -92,9 +93,11 @@ def convert(prepared: nn.Module) -> nn.Module:
         raise ModelError(f"{len(unset)} quantizers have no range yet, such as `{unset[0]}`; call `calibrate` first")
     graph = copy.deepcopy(prepared).eval()
     _fold_units(graph)
+    mixed = any(is_layer(submodule(graph, node)) for node in graph.graph.nodes)
     for node in list(graph.graph.nodes):
         if isinstance(layer := submodule(graph, node), QuantizedLayer):
-            graph.set_submodule(str(node.target), IntegerLayer(layer, _scale_of_input(graph, node)))
+            needed = mixed or not _reaches_quantizer(graph, node)
+            graph.set_submodule(str(node.target), IntegerLayer(layer, _scale_of_input(graph, node) if needed else None))
     for node in list(graph.graph.nodes):
         if isinstance(quantizer := submodule(graph, node), ActivationQuantizer):
             _drop_clamp(graph, node, quantizer)
@@ -129,10 +132,8 @@ def _rescale(layer: nn.Module, factor: float, offset: float) -> None:
         layer.bias = nn.Parameter(bias * factor + offset, requires_grad=False)
 
 
-def _scale_of_input(graph: fx.GraphModule, node: fx.Node) -> float | None:
-    """The scale of a layer's input if its output stays float, else None."""
-    if _reaches_quantizer(graph, node):
-        return None
+def _scale_of_input(graph: fx.GraphModule, node: fx.Node) -> float:
+    """The scale of a layer's input."""
     source = node.all_input_nodes[0]
     while not isinstance(quantizer := submodule(graph, source), ActivationQuantizer):
         source = source.all_input_nodes[0]

@@ -59,14 +59,15 @@ def insert(module: nn.Module, example: Tensor, settings: QuantizerSettings) -> f
         raise ModelError("the network is quantized already; quantize the float network it came from")
     graph = trace(module, example)
     values = list(_values_to_quantize(graph, settings))
-    layers = [name for name, part in graph.named_modules() if is_layer(part)]
+    names = list(_operators(graph))
     for name in settings.keep_float:
-        if name not in layers:
+        if name not in names:
             raise ModelError(
-                f"keep_float: the network has no layer `{name}`{did_you_mean(name, layers)}; it has {', '.join(layers)}"
+                f"keep_float: the network has no layer `{name}`{did_you_mean(name, names)}; it has {', '.join(names)}"
             )
+    layers = [name for name, part in graph.named_modules() if is_layer(part)]
     chosen = [name for name in layers if name not in settings.keep_float]
-    if not chosen:
+    if not layers or set(names) <= set(settings.keep_float):
         raise ModelError(
             "there is nothing to quantize: the network has no convolution or linear layer that may leave float"
         )
@@ -84,6 +85,25 @@ def insert(module: nn.Module, example: Tensor, settings: QuantizerSettings) -> f
     return graph
 
 
+def quantizable(module: nn.Module, example: Tensor) -> tuple[str, ...]:
+    """The names of all operators that have an integer kernel, in the order they run: what `keep_float` may name.
+
+    Layers and pooling modules go by their place in the network, sums and means by the name they have in its trace.
+
+    Raises:
+        ModelError: The network cannot be traced.
+    """
+    return tuple(_operators(trace(module, example)))
+
+
+def _operators(graph: fx.GraphModule) -> dict[str, None]:
+    return {_name(node): None for node in graph.graph.nodes if role(graph, node) in _TARGETS}
+
+
+def _name(node: fx.Node) -> str:
+    return str(node.target) if node.op == "call_module" else node.name
+
+
 def quantizers(prepared: nn.Module) -> Iterator[tuple[str, ActivationQuantizer]]:
     """The activation quantizers by the name of the value they quantize."""
     for name, part in prepared.named_modules():
@@ -99,7 +119,7 @@ def _values_to_quantize(graph: fx.GraphModule, settings: QuantizerSettings) -> I
     """The nodes whose results get a quantizer, in graph order."""
     chosen: set[fx.Node] = set()
     for node in graph.graph.nodes:
-        if role(graph, node) not in _TARGETS or node.target in settings.keep_float:
+        if role(graph, node) not in _TARGETS or _name(node) in settings.keep_float:
             continue
         chosen.update(_grid_of(graph, source) for source in node.all_input_nodes if is_activation(source))
         if settings.quantize_output or not (_is_linear(graph, node) and _only_answers(graph, node)):

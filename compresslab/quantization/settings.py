@@ -24,7 +24,8 @@ class QuantizerSettings(Settings):
     learn_scales: bool = False
     """Train a factor on every scale beside the weights; else QAT keeps the calibrated activation ranges."""
     keep_float: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    """Layers that stay in float, by their names in the network, such as `stem.conv`."""
+    """Operators that stay in float: layers by their names in the network, such as `stem.conv`; sums and means by
+    their names in its trace, such as `add_1`. A name that is not there is answered with all that are."""
     quantize_output: bool = False
     """Quantize the output of the last linear layer too. Off is more accurate and no slower: the integer GEMM
     writes floats itself."""

@@ -16,6 +16,7 @@ from compresslab.report.style import STYLE
 from compresslab.report.table import (
     AGREEMENT,
     checks_table,
+    float_table,
     latency_table,
     legend,
     machine_table,
@@ -68,6 +69,7 @@ def html(results: Results) -> str:
         table_element(latency_table(results)),
         element("h2", None, "Exported files"),
         table_element(checks_table(results)),
+        *_in_float(results),
         element("h2", None, "Settings and decisions"),
         *_settings(results),
         element("h2", None, "Machine"),
@@ -158,6 +160,11 @@ def _checks(results: Results) -> list[Element]:
     found = stage_notes(results)
     parts = [part for stage, told in found.items() for part in (element("h3", None, stage), bullets(told))]
     return [element("h2", None, "Checks"), *parts] if parts else []
+
+
+def _in_float(results: Results) -> list[Element]:
+    found = float_table(results)
+    return [] if found is None else [element("h2", None, "Operators in float"), table_element(found)]
 
 
 def _settings(results: Results) -> list[Element]:

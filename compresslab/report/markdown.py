@@ -13,6 +13,7 @@ from compresslab.report.retention import MARKS, NO_CLASS_LOST, distillation, los
 from compresslab.report.table import (
     AGREEMENT,
     checks_table,
+    float_table,
     latency_table,
     legend,
     machine_table,
@@ -58,6 +59,8 @@ def markdown(results: Results) -> str:
     if notes := other_notes(results):
         parts += ["## Notes", bullets(notes)]
     parts += ["## Latency", table(latency_table(results)), "## Exported files", table(checks_table(results))]
+    if (in_float := float_table(results)) is not None:
+        parts += ["## Operators in float", table(in_float)]
     settings = "\n".join(_settings(point, named[point["id"]]) for point in ordered(results))
     parts += ["## Settings and decisions", settings]
     parts += ["## Machine", table(machine_table(results["machine"]))]

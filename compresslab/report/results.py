@@ -11,6 +11,7 @@ from compresslab.errors import BadInput
 from compresslab.report.schema import (
     SCHEMA_VERSION,
     ByClassResult,
+    FidelityResult,
     Interval,
     LatencyResult,
     PointResult,
@@ -24,7 +25,7 @@ from compresslab.report.writing import write_whole
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from compresslab.measure.measurement import Estimate, Latency, Retained, Versus
+    from compresslab.measure.measurement import Estimate, Fidelity, Latency, Retained, Versus
     from compresslab.report.report import Point, Report
 
 RESULTS_FILE = "results.json"
@@ -130,6 +131,11 @@ def _point(point: Point) -> PointResult:
         "integer_operators": {
             "eligible": measured.integer_operators.eligible,
             "integer": measured.integer_operators.integer,
+            "in_float": [
+                {"name": one.name, "kind": one.kind, "reason": one.reason, "share": one.share}
+                for one in measured.integer_operators.in_float
+            ],
+            "time": dict(measured.integer_operators.time),
         },
         "versus_parent": None if parent is None else _versus_parent(parent),
         "versus_baseline": None if baseline is None else _versus_baseline(baseline),
@@ -138,7 +144,19 @@ def _point(point: Point) -> PointResult:
         "reference": point.reference,
         "budget": point.budget.status,
         "versus_control": None if control is None else _interval(control),
+        "fidelity": None if manifest.fidelity is None else _fidelity(manifest.fidelity),
         "retention_by_class": {name: _by_class(found) for name, found in measured.retention_by_class.items()},
+    }
+
+
+def _fidelity(found: Fidelity) -> FidelityResult:
+    return {
+        "metric": found.metric,
+        "torch": found.torch,
+        "onnx": found.onnx,
+        "agreement": found.agreement,
+        "allowed": found.allowed,
+        "n": found.n,
     }
 
 

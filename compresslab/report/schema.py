@@ -71,11 +71,37 @@ class ParityResult(TypedDict):
     n: int
 
 
+class FloatOperator(TypedDict):
+    """An operator that has an integer kernel and runs in float, why, and its share of the time (0 to 1)."""
+
+    name: str
+    kind: str
+    reason: str
+    share: float
+
+
 class IntegerResult(TypedDict):
-    """Operators that have an integer kernel, and how many of them run as one."""
+    """Operators that have an integer kernel, and how many of them run as one.
+
+    `in_float` are the others, and `time` what integer kernels, conversions and the rest take; both empty where no time
+    was measured.
+    """
 
     eligible: int
     integer: int
+    in_float: NotRequired[list[FloatOperator]]
+    time: NotRequired[dict[str, float]]
+
+
+class FidelityResult(TypedDict):
+    """The fake-quantized network in torch against its ONNX file, by the task's metric on `n` inputs."""
+
+    metric: str
+    torch: float
+    onnx: float
+    agreement: float
+    allowed: float
+    n: int
 
 
 class VersusBaseline(TypedDict):
@@ -172,6 +198,7 @@ class PointResult(TypedDict):
     reference: bool
     budget: Status
     versus_control: NotRequired[Interval | None]
+    fidelity: NotRequired[FidelityResult | None]
     retention_by_class: NotRequired[dict[str, ByClassResult]]
 
 

@@ -32,7 +32,6 @@ LEGEND = {
     CONTROL: "control: trained at the same cost without the teacher",
 }
 AGREEMENT = "how alike the answers of the model and of the teacher are on validation; shown, but no budget can gate it"
-
 _VERDICTS = {
     "faster": "faster",
     "slower": "SLOWER",
@@ -215,6 +214,7 @@ def checks_table(results: Results) -> Table:
         Column("integer operators", True, True),
         *(Column(heading, True, True) for heading in retained),
         Column("peak memory MB", True),
+        Column("simulated / as a file %", True),
         Column("budget", essential=True),
     )
     rows = []
@@ -227,10 +227,44 @@ def checks_table(results: Results) -> Table:
             f"{integer['integer']} of {integer['eligible']}",
             *(figures.percent_interval(point["retention"].get(metric)) for metric in metrics or [""]),
             figures.significant(point["peak_rss_mb"]),
+            _fidelity(point),
             point["budget"],
         )
         rows.append(row_of(results, point, cells))
-    return Table(f"What vouches for each exported file. {agreement_means(results)}", columns, tuple(rows))
+    caption = (
+        "What vouches for each exported file. Simulated is the fake-quantized network in torch, held against its file "
+        f"on the same inputs. {agreement_means(results)}"
+    )
+    return Table(caption, columns, tuple(rows))
+
+
+def float_table(results: Results) -> Table | None:
+    """Every operator of an INT8 model that runs in float although it has an integer kernel; None where there is none.
+
+    The largest share of the time first, by model.
+    """
+    named = names(results)
+    columns = (
+        Column("stage", essential=True),
+        Column("operator", essential=True),
+        Column("type"),
+        Column("share of the time %", True, True),
+        Column("why", essential=True, prose=True),
+    )
+    rows = [
+        row_of(
+            results,
+            point,
+            (named[point["id"]], one["name"], one["kind"], figures.percent(one["share"]), one["reason"]),
+        )
+        for point in ordered(results)
+        for one in sorted(point["integer_operators"].get("in_float", []), key=lambda one: -one["share"])
+    ]
+    caption = (
+        "Operators in float: of the quantized models, those that have an integer kernel and do without. Shares are of "
+        "the time inside kernels by ONNX Runtime's profile at the deployment point."
+    )
+    return Table(caption, columns, tuple(rows)) if rows else None
 
 
 def machine_table(machine: Mapping[str, object]) -> Table:
@@ -290,6 +324,14 @@ def row_of(results: Results, point: PointResult, cells: tuple[str, ...]) -> Row:
         reference=point["reference"],
         control=is_control(point),
     )
+
+
+def _fidelity(point: PointResult) -> str:
+    """`93.40 / 93.20 (n=512)`: the metric of the simulation in torch, and of its file."""
+    found = point.get("fidelity")
+    if found is None:
+        return figures.NOT_MEASURED
+    return f"{figures.percent(found['torch'])} / {figures.percent(found['onnx'])} (n={found['n']})"
 
 
 def _points_caption(results: Results) -> str:

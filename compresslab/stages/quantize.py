@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -14,6 +15,8 @@ from compresslab.candidate import Candidate, OnnxModel, TorchModel
 from compresslab.distillation import Recipe, learn
 from compresslab.export import export
 from compresslab.quantization import QuantizerSettings, calibrate, convert, prepare, quantize_static
+from compresslab.stages.calibration_check import calibration_told
+from compresslab.stages.rescue import attempts
 from compresslab.world import on_main
 
 if TYPE_CHECKING:
@@ -29,17 +32,23 @@ class Quantize(QuantizerSettings):
     version: ClassVar[int] = 1
 
     mode: Literal["ptq", "qat", "auto"] = "ptq"
-    """`ptq` calibrates; `qat` calibrates and then trains with the rounding in place; `auto` goes on from the first to
-    the second when the budget is missed, and keeps both."""
+    """`ptq` calibrates; `qat` calibrates and then trains with the rounding in place; `auto` calibrates, keeps ever more
+    of the sensitive operators in float while the budget's limits on quality are missed, then trains; it stops at the
+    first that is within budget, and keeps all."""
     backend: Literal["own", "onnxruntime"] = "own"
     """`own`: our quantizers, in torch; `onnxruntime`: its static one, on the exported graph, which cannot train."""
     samples: int = Field(512, ge=1)
     """Calibration samples, the first of the calibration split; all of it where it has fewer."""
+    calibration_seeds: int = Field(1, ge=1)
+    """On how many random parts of the calibration split to calibrate besides, to tell how much the draw matters:
+    quality on validation, by fake quantization. 1 for none."""
+    sensitivity_samples: int = Field(128, ge=2)
+    """Calibration samples on which `auto` finds what suffers from integers: it takes a pass for each operator."""
     qat: Recipe = Recipe(epochs=2, learning_rate=0.01, precision="fp32")
     """The training of `qat` and `auto`, with the teacher where there is one."""
 
     def apply(self, candidate: Candidate, context: Context) -> tuple[Candidate, ...]:
-        """The INT8 model; with `auto` every attempt, the last one being the one to prefer.
+        """The INT8 model; with `auto` every attempt.
 
         Raises:
             ModelError: The network cannot be traced, or has nothing that can be quantized.
@@ -47,46 +56,62 @@ class Quantize(QuantizerSettings):
         """
         if self.backend == "onnxruntime":
             return (self._by_onnxruntime(candidate, context),)
-        prepared = self._calibrated(candidate, context)
+        if self.mode == "auto":
+            return attempts(self, candidate, context)
+        prepared = self.calibrated(candidate, context)
         if self.mode == "qat":
-            return (self._trained(prepared, candidate, context, attempt=0),)
-        decisions = {"mode": "ptq", "samples": self._count(context)}
-        calibrated = candidate.then(TorchModel(convert(prepared), None), context.step(self, decisions))
-        if self.mode == "ptq":
-            return (calibrated,)
-        verdict = context.assess(calibrated).budget
-        if verdict.status == "pass":
-            context.progress.note("auto: calibration alone is within budget")
-            return (calibrated,)
-        context.progress.note(
-            f"auto: after calibration the budget is {'missed' if verdict.status == 'fail' else 'not met for certain'} "
-            f"({'; '.join(verdict.violations)}); going on to training with the rounding in place"
-        )
-        return (calibrated, self._trained(prepared, candidate, context, attempt=1))
+            return (self.trained(prepared, candidate, context),)
+        return (self.converted(prepared, candidate, context, {"mode": "ptq"}),)
 
-    def _count(self, context: Context) -> int:
+    def count(self, context: Context) -> int:
+        """How many calibration samples are used."""
         return min(self.samples, len(context.task.splits["calibration"].inputs))
 
     def _batches(self, context: Context) -> Iterator[np.ndarray]:
-        count = self._count(context)
+        count = self.count(context)
         for start in range(0, count, _BATCH):
             yield context.task.batch("calibration", np.arange(start, min(start + _BATCH, count)), None)
 
-    def _calibrated(self, candidate: Candidate, context: Context) -> nn.Module:
-        quantizer = QuantizerSettings(**self.model_dump(include=set(QuantizerSettings.model_fields)))
+    def quantizer(self, keep_float: Sequence[str] = ()) -> QuantizerSettings:
+        """The settings of the quantizers, with these operators in float beside those that always are."""
+        plain = self.model_dump(include=set(QuantizerSettings.model_fields))
+        return QuantizerSettings(**plain | {"keep_float": tuple(dict.fromkeys([*self.keep_float, *keep_float]))})
+
+    def calibrated(self, candidate: Candidate, context: Context, keep_float: Sequence[str] = ()) -> nn.Module:
+        """The network with quantizers whose ranges are set."""
         example: Tensor = torch.from_numpy(next(self._batches(context)))
-        prepared = prepare(candidate.network.module, example, quantizer)
+        prepared = prepare(candidate.network.module, example, self.quantizer(keep_float))
         calibrate(prepared, (torch.from_numpy(batch) for batch in self._batches(context)))
         return prepared
 
-    def _trained(self, prepared: nn.Module, candidate: Candidate, context: Context, attempt: int) -> Candidate:
+    def converted(
+        self,
+        prepared: nn.Module,
+        candidate: Candidate,
+        context: Context,
+        decisions: Mapping[str, Any],
+        attempt: int = 0,
+    ) -> Candidate:
+        """The candidate with integer weights, whose ONNX file will be held against the fake-quantized network."""
+        told = {**decisions, "samples": self.count(context)}
+        if attempt == 0:  # later ones are calibrated on the same
+            told["calibration"] = calibration_told(self, candidate.network.module, context)
+        # A copy: `auto` may train the network further before this candidate is exported.
+        model = TorchModel(convert(prepared), None, simulated=copy.deepcopy(prepared))
+        return candidate.then(model, context.step(self, told, attempt))
+
+    def trained(
+        self,
+        prepared: nn.Module,
+        candidate: Candidate,
+        context: Context,
+        decisions: Mapping[str, Any] | None = None,
+        attempt: int = 0,
+    ) -> Candidate:
+        """The same after training with the rounding in place."""
         history = learn(prepared, self.qat, context, "qat")
-        decisions: dict[str, Any] = {
-            "mode": "qat",
-            "samples": self._count(context),
-            "loss": [round(epoch.loss, 6) for epoch in history],
-        }
-        return candidate.then(TorchModel(convert(prepared), None), context.step(self, decisions, attempt))
+        told = {"mode": "qat", **(decisions or {}), "loss": [round(epoch.loss, 6) for epoch in history]}
+        return self.converted(prepared, candidate, context, told, attempt)
 
     def _by_onnxruntime(self, candidate: Candidate, context: Context) -> Candidate:
         task = context.task
@@ -103,5 +128,9 @@ class Quantize(QuantizerSettings):
             quantize_static(floating.graphs["model"], path, batches)
 
         on_main(make)
-        decisions = {"mode": "ptq", "samples": self._count(context)}
+        decisions = {
+            "mode": "ptq",
+            "samples": self.count(context),
+            "calibration": calibration_told(self, candidate.network.module, context),
+        }
         return candidate.then(OnnxModel(path), context.step(self, decisions))

@@ -51,6 +51,8 @@ class ImageClassification(Settings):
     transfer: FilePath | Annotated[tuple[FilePath, ...], Field(strict=False, min_length=1)] | None = None
     """Unlabelled images to distil on as well: a folder, an .npz file with `images`, or a folder written by
     `save_to_disk`; or a list of these."""
+    calibration_data: FilePath | Annotated[tuple[FilePath, ...], Field(strict=False, min_length=1)] | None = None
+    """Unlabelled images that set quantization ranges, instead of a part of the training data; given as `transfer`."""
     name: str | None = Field(None, pattern=r"^[^/\s]+$")
     """What results call it; null takes the name of the source."""
     size: int | None = Field(None, ge=1)
@@ -92,9 +94,10 @@ class ImageClassification(Settings):
         source = self._source(decoding, cache)
         name = self.name or re.sub(r"[^\w.-]+", "_", source.name)
         images = {part: refit(arrays.inputs, decoding, cache) for part, arrays in source.parts.items()}
-        if self.transfer is not None:
-            given = (self.transfer,) if isinstance(self.transfer, str) else self.transfer
-            images["transfer"] = joined([self._transfer(Path(one), images["train"], cache) for one in given], cache)
+        for part, paths in (("transfer", self.transfer), ("calibration", self.calibration_data)):
+            if paths is not None:
+                given = (paths,) if isinstance(paths, str) else paths
+                images[part] = joined([self._unlabelled(Path(one), images["train"], cache) for one in given], cache)
         _require_one_shape(name, images)
         hashes = {part: sample_hashes(inputs) for part, inputs in images.items()}
         classes = source.train.targets
@@ -138,7 +141,7 @@ class ImageClassification(Settings):
         assert self.python is not None, "exactly one source is given"
         return load_python(self.python)
 
-    def _transfer(self, path: Path, like: Images, cache: Path) -> Images:
+    def _unlabelled(self, path: Path, like: Images, cache: Path) -> Images:
         _, height, width, channels = like.shape
         decoding = Decoding(height if height == width else None, 3 if channels == 3 else 1, self.resize, self.crop)
         if path.suffix == ".npz":

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _DEFAULT_AMOUNTS = {"test": (0.15, 10_000), "validation": (0.1, 5_000), "calibration": (0.05, 1_000)}
 _ORDER = ("train", "transfer", "calibration", "validation", "test")
 _SHOWN = 5
+# Parts that users give without labels, and what they are called in a task's settings.
+_UNLABELLED = {"calibration": "calibration_data", "transfer": "transfer"}
 
 
 def _positive_or_share(value: int | float) -> int | float:
@@ -59,16 +61,21 @@ def places(
 
     Args:
         source: What to call it in errors.
-        ids: Content ids of each part: `train`, and perhaps `validation`, `test` and `transfer`.
+        ids: Content ids of each part: `train`, and perhaps `validation`, `test`, `calibration` and `transfer`.
         strata: Groups of the training samples [n], of which every carved split gets its share.
         wanted: How much `validation`, `calibration` and `test` should have; None for the usual amount.
         seed: Another one gives other splits.
         noun: What samples are called in errors and notes.
 
     Raises:
-        DataError: A split that the source has apart is asked for again, `transfer` has samples that results are
-            reported on, or the samples do not suffice.
+        DataError: A split that the source has apart is asked for again, `transfer` or `calibration_data` has samples
+            that results are reported on, or the samples do not suffice.
     """
+    if "calibration" in ids and wanted.get("calibration") is not None:
+        raise DataError(
+            f"`calibration: {wanted['calibration']}` asks to take it from the training data, but `calibration_data` "
+            "gives it; leave one of them out"
+        )
     for split in ("validation", "test"):
         if split in ids and wanted.get(split) is not None:
             raise DataError(
@@ -97,30 +104,39 @@ def places(
     }
     carved = carve(ids["train"][pool], strata[pool], amounts, seed)
     found.update({split: Place("train", pool[rows], len(ids["train"])) for split, rows in carved.items()})
-    if "transfer" in ids:
-        found["transfer"], dropped = _transfer(ids, found, noun)
-        if dropped:
-            notes.append(f"{dropped} transfer {noun} are copies of others, and were left out")
+    for part, key in _UNLABELLED.items():
+        if part in ids:
+            found[part], dropped = _unlabelled(part, key, ids, found, noun)
+            if dropped:
+                notes.append(f"{dropped} {part} {noun} are copies of others, and were left out")
     return {split: found[split] for split in _ORDER if split in found}, tuple(notes)
 
 
-def _transfer(ids: Mapping[str, Ids], found: Mapping[str, Place], noun: str) -> tuple[Place, int]:
-    """Samples that are in no other split, each once; and how many were left out for that."""
-    given = ids["transfer"]
+def _unlabelled(
+    part: str, key: str, ids: Mapping[str, Ids], found: Mapping[str, Place], noun: str
+) -> tuple[Place, int]:
+    """Samples that are in no other split, each once; and how many were left out for that.
+
+    For calibration they come in the order of their hashes, which is random and the same every time: of a folder that is
+    sorted by class, the first few hundred would be of one.
+    """
+    given = ids[part]
     for split in ("test", "validation"):
         place = found[split]
         rows = np.flatnonzero(np.isin(given, ids[place.part][place.rows]))
         if len(rows):
             first = ", ".join(str(row) for row in rows[:_SHOWN])
             raise DataError(
-                f"`transfer`: {len(rows)} of {len(given)} {noun} are also in the {split} split (the first, counted "
-                f"from 0: {first}), so results on it would be too good; take these out of `transfer`"
+                f"`{key}`: {len(rows)} of {len(given)} {noun} are also in the {split} split (the first, counted "
+                f"from 0: {first}), so results on it would be too good; take these out of `{key}`"
             )
     _, first_rows = np.unique(given, return_index=True)
-    rows = np.sort(first_rows[~np.isin(given[first_rows], ids["train"])])
+    taken = [ids["train"], *(ids[place.part][place.rows] for place in found.values())]
+    fresh = first_rows[~np.isin(given[first_rows], np.concatenate(taken))]
+    rows = fresh if part == "calibration" else np.sort(fresh)
     if not len(rows):
-        raise DataError(f"`transfer`: every {_one(noun)} is in another split already; leave it out")
-    return Place("transfer", rows, len(given)), len(given) - len(rows)
+        raise DataError(f"`{key}`: every {_one(noun)} is in another split already; leave it out")
+    return Place(part, rows, len(given)), len(given) - len(rows)
 
 
 def _one(noun: str) -> str:

@@ -53,6 +53,9 @@ class Regression(Settings):
     """`module:function` of your own, which returns the same names as an .npz file has."""
     transfer: FilePath | None = None
     """Unlabelled samples to distil on as well: an .npz file with `features`."""
+    calibration_data: FilePath | None = None
+    """Unlabelled samples that set quantization ranges, instead of a part of the training data: an .npz file with
+    `features`."""
     name: str | None = Field(None, pattern=r"^[^/\s]+$")
     """What results call it; null takes the name of the source."""
     target_name: str = Field("target", min_length=1)
@@ -85,8 +88,9 @@ class Regression(Settings):
         """
         source = self._source()
         features = {part: table.inputs for part, table in source.parts.items()}
-        if self.transfer is not None:
-            features["transfer"] = _transfer(Path(self.transfer), features["train"].shape[1])
+        for part, path in (("transfer", self.transfer), ("calibration", self.calibration_data)):
+            if path is not None:
+                features[part] = _unlabelled(Path(path), features["train"].shape[1])
         hashes = {part: sample_hashes(inputs) for part, inputs in features.items()}
         ids = {part: ids_of(one) for part, one in hashes.items()}
         wanted = {"validation": self.validation, "calibration": self.calibration, "test": self.test}
@@ -121,7 +125,7 @@ class Regression(Settings):
         return load_table_python(self.python)
 
 
-def _transfer(path: Path, width: int) -> Features:
+def _unlabelled(path: Path, width: int) -> Features:
     arrays = read_arrays(path)
     if "features" not in arrays:
         raise DataError(f"{path}: has no `features`; found {', '.join(f'`{name}`' for name in arrays) or 'nothing'}")

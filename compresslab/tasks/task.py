@@ -45,7 +45,8 @@ class Split:
         targets: Indices into the task's labels, or float32 scores [n]; None where there are none.
         ids: The first eight bytes of each sample's SHA-256 [n].
         digest: SHA-256 of the content, in this order, with its targets.
-        part: Which part of the source the samples are of: `train`, `validation`, `test`, or `transfer`.
+        part: Which part of the source the samples are of: `train`, `validation`, `test`, or, where the user
+            gave them, `transfer` and `calibration`.
         rows: Which rows of that part they are, as the source has them [n]: answers that were given as arrays are in
             that order.
         part_size: How many samples that part has, also those in other splits or in none.

@@ -18,6 +18,7 @@ from compresslab.report.schema import Results
 from compresslab.report.table import (
     AGREEMENT,
     checks_table,
+    float_table,
     latency_table,
     machine_table,
     points_table,
@@ -86,7 +87,10 @@ def test_tables_have_the_cells_of_the_results(found: Results, page: str) -> None
     kept = retention_table(found)
     assert kept is not None
     tables.append(kept)
-    assert len(tables) == 5 + 2 * 5 + 1
+    in_float = float_table(found)
+    assert in_float is not None
+    tables.append(in_float)
+    assert len(tables) == 5 + 2 * 5 + 2
     assert set(parsed.tables) == {table.caption for table in tables}
     for table in tables:
         head, *rows = parsed.tables[table.caption]
@@ -173,7 +177,7 @@ def test_without_the_chart_library_the_tables_are_there(found: Results, monkeypa
     page = Page(html(found))
     assert "svg" not in {tag for tag, _ in page.elements}
     assert "The pictures need the extra `report`: pip install 'compresslab[report]'" in page.text("p")
-    assert len(page.tables) == 16
+    assert len(page.tables) == 17
 
 
 def test_classes_are_folded_but_for_the_selected_model(page: str) -> None:

@@ -22,13 +22,16 @@ from compresslab.report.schema import Results
 CONTRACT = json.loads(Path(__file__).with_name("results_v1.json").read_text(encoding="utf-8"))
 ADDED = {
     "": {"notes"},
-    "points[]": {"settings", "decisions", "reference", "budget", "versus_control", "retention_by_class"},
+    "points[]": {"settings", "decisions", "reference", "budget", "versus_control", "retention_by_class", "fidelity"},
+    "points[].integer_operators": {"in_float", "time"},
 }
 """Keys that are ours beyond the contract, by where they are."""
 INTERVAL = ["value", "low", "high"]
 BY_CLASS = "points[].retention_by_class.*"
 OURS = {
     "points[].versus_control": INTERVAL,
+    "points[].fidelity": ["metric", "torch", "onnx", "agreement", "allowed", "n"],
+    "points[].integer_operators.in_float[]": ["name", "kind", "reason", "share"],
     BY_CLASS: ["split", "n", "measured", "lost", "gained", "classes", "flips"],
     f"{BY_CLASS}.classes[]": [
         "label", "n", "teacher", "student", "delta", "p_value", "change", "right_to_wrong", "wrong_to_right",
@@ -39,7 +42,7 @@ OURS = {
     f"{BY_CLASS}.flips.frequent[]": ["teacher", "student", "count", "right_to_wrong", "wrong_to_right"],
 }  # fmt: skip
 """The mappings that are ours alone, and their keys in order."""
-USER_KEYS = ("graphs", "sha256", "validation", "test", "retention", "retention_by_class", "machine")
+USER_KEYS = ("graphs", "sha256", "validation", "test", "retention", "retention_by_class", "machine", "time")
 """Mappings whose keys are names from outside: of graphs, metrics, or what the machine has to tell."""
 
 

@@ -5,7 +5,15 @@ import json
 import pytest
 
 from compresslab.report.schema import Interval, Results
-from compresslab.report.table import checks_table, latency_table, legend, machine_table, points_table, stages_table
+from compresslab.report.table import (
+    checks_table,
+    float_table,
+    latency_table,
+    legend,
+    machine_table,
+    points_table,
+    stages_table,
+)
 
 
 def cell(results: Results, stage: str, heading: str) -> str:
@@ -103,8 +111,21 @@ def test_every_latency_has_a_row(found: Results) -> None:
 def test_checks(found: Results) -> None:
     rows = {row.id: row.cells for row in checks_table(found).rows}
     assert rows["e444"] == (
-        "quantize mode=qat", "3.0e-06 (n=512)", "99.80", "18 of 18", "99.19 [98.79, 99.59]", "41.0", "pass",
+        "quantize mode=qat", "3.0e-06 (n=512)", "99.80", "18 of 18", "99.19 [98.79, 99.59]", "41.0",
+        "93.20 / 92.90 (n=512)", "pass",
     )  # fmt: skip
+
+
+def test_operators_in_float_are_named_with_the_reason_and_their_share_of_the_time(found: Results) -> None:
+    table = float_table(found)
+    assert table is not None
+    assert [row.cells for row in table.rows] == [
+        ("quantize mode=ptq", "add_1", "Add", "12.05", "its input comes from Sigmoid in float"),
+        ("quantize mode=ptq", "stem.conv", "Conv", "3.12", "its weights are float"),
+    ]
+    for point in found["points"]:
+        point["integer_operators"] = {"eligible": 2, "integer": 2}  # as an older run has it
+    assert float_table(found) is None
 
 
 def test_the_machine_is_told_in_words() -> None:

@@ -359,3 +359,35 @@ def test_the_data_wing_needs_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_unlabelled_images_may_set_the_ranges(load, tmp_path):
+    """They take the place of a part of the training data, which is then all trained on; and come in random order."""
+    fresh = np.random.default_rng(9).integers(0, 256, (30, 6, 5, 3), dtype=np.uint8)
+    np.savez(tmp_path / "field.npz", images=np.concatenate([fresh, fresh[:4], IMAGES[:1]]))
+    task = load(settings={"calibration_data": str(tmp_path / "field.npz")})
+    found = task.splits["calibration"]
+    assert found.targets is None
+    assert sorted(found.inputs.reshape(len(found.inputs), -1).tolist())[:30] == sorted(fresh.reshape(30, -1).tolist())
+    assert not (found.inputs[:30] == fresh).all(), "a folder may be sorted by class"
+    assert len(task.splits["train"].inputs) > len(load().splits["train"].inputs)
+    held = {name: set(part.ids.tolist()) for name, part in task.splits.items()}
+    assert all(held["calibration"].isdisjoint(held[name]) for name in ("train", "validation", "test"))
+    assert any("calibration images are copies of others" in note for note in task.notes)
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_ranges_may_not_be_set_by_what_results_are_reported_on(load, tmp_path, split):
+    held = load().splits[split].inputs[:3]
+    np.savez(tmp_path / "field.npz", images=held)
+    message = (
+        rf"`calibration_data`: 3 of 3 images are also in the {split} split .* take these out of `calibration_data`"
+    )
+    with pytest.raises(DataError, match=message):
+        load(settings={"calibration_data": str(tmp_path / "field.npz")})
+
+
+def test_an_amount_of_calibration_samples_and_such_samples_are_one_too_many(load, tmp_path):
+    np.savez(tmp_path / "field.npz", images=IMAGES[:1] ^ 1)
+    with pytest.raises(DataError, match=r"`calibration: 20` asks .* but `calibration_data` gives it; leave one"):
+        load(settings={"calibration": 20, "calibration_data": str(tmp_path / "field.npz")})

@@ -1,0 +1,84 @@
+"""The operators of a graph that have an integer kernel, and what is around each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import onnx
+import onnxruntime
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ELIGIBLE = ("Conv", "Gemm", "MatMul", "Add", "AveragePool", "GlobalAveragePool")
+# These pass values on as they are, so they may stand between a DequantizeLinear and its reader.
+_MOVES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "MaxPool", "Identity")
+_FUSED_CLAMPS = ("Relu", "Clip")
+
+
+@dataclass(frozen=True)
+class GraphReading:
+    """Who makes and who reads each value."""
+
+    nodes: tuple[onnx.NodeProto, ...]
+    makers: dict[str, onnx.NodeProto]
+    readers: dict[str, list[onnx.NodeProto]]
+    constants: frozenset[str]
+
+    @classmethod
+    def of(cls, model: onnx.ModelProto) -> GraphReading:
+        """What the file says."""
+        nodes = tuple(model.graph.node)
+        readers: dict[str, list[onnx.NodeProto]] = {}
+        for node in nodes:
+            for name in node.input:
+                readers.setdefault(name, []).append(node)
+        constants = {tensor.name for tensor in model.graph.initializer}
+        for node in nodes:
+            if node.input and all(name in constants for name in node.input if name):
+                constants.update(node.output)
+        return cls(nodes, {name: node for node in nodes for name in node.output}, readers, frozenset(constants))
+
+    def eligible(self) -> Iterator[onnx.NodeProto]:
+        """The operators that have an integer kernel, in the file's order; an Add only of two computed tensors."""
+        for node in self.nodes:
+            computed = [name for name in node.input if name not in self.constants]
+            if node.op_type in _ELIGIBLE and (node.op_type != "Add" or len(computed) == 2):
+                yield node
+
+    def reason(self, node: onnx.NodeProto) -> str:
+        """Why the node has no integer kernel, as far as the graph tells."""
+        # Weights first: they tell more than what is around the operator.
+        for name in reversed(node.input[:2]):
+            if name in self.constants and not self.dequantized(name):
+                return "its weights are float"
+            if not self.dequantized(name):
+                maker = self.makers.get(name)
+                return (
+                    "its input is the model's, in float"
+                    if maker is None
+                    else f"its input comes from {maker.op_type} in float"
+                )
+        readers = self.readers.get(node.output[0], [])
+        if len(readers) == 1 and readers[0].op_type in _FUSED_CLAMPS:
+            readers = self.readers.get(readers[0].output[0], [])
+        for reader in readers:
+            if reader.op_type != "QuantizeLinear":
+                return f"its result goes to {reader.op_type}, which reads floats"
+        if not readers:
+            return "its result is the model's output, in float"
+        return f"ONNX Runtime {onnxruntime.__version__} has no integer kernel for it as it stands"
+
+    def after(self, node: onnx.NodeProto) -> str:
+        """What the node gives, behind the activation that is fused into it where there is one."""
+        readers = self.readers.get(node.output[0], [])
+        fused = len(readers) == 1 and readers[0].op_type in _FUSED_CLAMPS
+        return str(readers[0].output[0] if fused else node.output[0])
+
+    def dequantized(self, name: str) -> bool:
+        """Whether the value lies on the grid of integers that a DequantizeLinear has given."""
+        maker = self.makers.get(name)
+        while maker is not None and maker.op_type in _MOVES:
+            maker = self.makers.get(maker.input[0])
+        return maker is not None and maker.op_type == "DequantizeLinear"

@@ -1,4 +1,4 @@
-"""The machine's clock, as stages are given it: layers by a table in the store, networks exported and run side by side."""
+"""The machine's clock, as stages are given it: layers by a table, networks exported and run side by side."""
 
 from __future__ import annotations
 

@@ -68,9 +68,9 @@ def tiny_candidate(widths: tuple[int, ...] = (8, 16), seed: int = 0) -> Candidat
 
 
 class CountingClock:
-    """A clock for tests, the same on every machine: a picosecond a multiply-add, and a microsecond a call."""
+    """A clock for tests, the same on every machine: a picosecond a multiply-add, and a nanosecond a call."""
 
-    call_ms = 1e-3
+    call_ms = 1e-6
     digest = "counted"
 
     def __init__(self, example: Tensor) -> None:

@@ -80,10 +80,10 @@ class _Scores:
 class Costs:
     """The time of a network as a function of the units that each group keeps.
 
-    What the layers do not account for (additions, pooling, softmax, reordering, the call itself) is what was measured
-    for the whole network less the sum of the table. `fixed_ms` of it stays, the rest shrinks with the volume of the
-    activations. Where the sum is more than was measured, because operators of one network are faster than alone, it
-    is scaled down. So the prediction for the whole network is the measurement.
+    The time has three parts: the layers, `fixed_ms` that stays, and a rest (additions, pooling, softmax, reordering)
+    that shrinks with the volume of the activations. The layers of the table are scaled to what the other parts leave of
+    the measurement: in a network their weights come from farther away than alone, and it may have been measured on a
+    busier machine. So the prediction for the whole network is the measurement.
 
     Args:
         layers: Of the network, see `layer_trace.layers_of`.
@@ -91,6 +91,8 @@ class Costs:
         times: The table; asked at once for all the widths that the groups' levels can give.
         measured_ms: Of the whole network, as it ships; None for the sum of the table alone.
         fixed_ms: What a call costs whatever the network.
+        rest_ms: What the operators beside the layers take, such as `LatencyTable.rest_ms` finds; None for what the
+            measurement exceeds the table by, if it does.
         step: Widths are multiples of this; None for what suits each width.
 
     Raises:
@@ -105,6 +107,7 @@ class Costs:
         *,
         measured_ms: float | None = None,
         fixed_ms: float = 0.0,
+        rest_ms: float | None = None,
         step: int | None = None,
     ) -> None:
         if measured_ms is not None and measured_ms <= 0:
@@ -120,9 +123,12 @@ class Costs:
         self._look_up([*self._on_levels(), *(layer.sized for layer in self._layers)])
         total = sum(self._known[layer.sized] for layer in self._layers)
         measured = total if measured_ms is None else measured_ms
-        self.fixed_ms = min(fixed_ms, measured) if measured_ms is not None else 0.0
-        self._scale = min(1.0, (measured - self.fixed_ms) / total)
-        self._rest = measured - self.fixed_ms - total * self._scale
+        beside = fixed_ms + (rest_ms or 0.0)
+        # Were the parts measured apart more than the whole, each would be a smaller part of it.
+        shrink = min(1.0, measured / (total + beside))
+        self.fixed_ms = fixed_ms * shrink
+        self._rest = max(0.0, measured - self.fixed_ms - total) if rest_ms is None else rest_ms * shrink
+        self._scale = (measured - self.fixed_ms - self._rest) / total
         scores = _scores(self._layers, groups)
         self._volume = float(sum(layer.positions * layer.sized.outputs for layer in self._layers))
         self._volume += sum(score.units * score.each for score in scores)

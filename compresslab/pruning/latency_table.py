@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from compresslab.digest import code_digest, digest_of
+from compresslab.digest import code_digest, digest_file, digest_of
 from compresslab.measure.machine import fingerprint
-from compresslab.measure.operators import time_operators
+from compresslab.measure.operators import OperatorTimes, time_operators
 from compresslab.measure.session import SessionOptions
 from compresslab.pruning.geometry import Geometry, Sized
 from compresslab.pruning.one_layer import nothing, one_layer, ruler
@@ -107,6 +107,24 @@ class LatencyTable:
                 assert self._call_ms is not None
         return self._call_ms
 
+    def rest_ms(self, graph: Path) -> float:
+        """What the operators beside convolutions and matrix products take in a whole network: `rest_ms` of `Costs`.
+
+        Args:
+            graph: An exported model with one float input, of the precision of the table.
+
+        Raises:
+            BenchmarkFailed: The measuring process died; ONNX Runtime cannot run the graph, for one.
+        """
+        key = digest_of([self._circumstances, digest_file(graph)])
+        found = self._store.find(_KIND, key)
+        if found is not None:
+            return float(_read(found)["rest"])
+        with TemporaryDirectory(prefix="compresslab-layers-") as folder:
+            rest = self._operators([graph], Path(folder)).others_ms[0]
+        self._write(key, {"rest": rest})
+        return rest
+
     @property
     def digest(self) -> str:
         """Identifies all the times that were looked up so far, and under what circumstances they hold."""
@@ -126,18 +144,22 @@ class LatencyTable:
     def _timed(self, sizes: Sequence[Sized]) -> dict[Sized, float]:
         with TemporaryDirectory(prefix="compresslab-layers-") as name:
             folder = Path(name)
-            onnx.save(ruler(), str(folder / "ruler.onnx"))
-            onnx.save(nothing(), str(folder / "empty.onnx"))
             paths = [folder / f"{number}.onnx" for number in range(len(sizes))]
             for path, sized in zip(paths, sizes, strict=True):
                 onnx.save(one_layer(sized, self._precision, self._batch), str(path))
-            found = time_operators(
-                paths, folder / "ruler.onnx", folder / "empty.onnx", session=self._session, threads=self._threads
-            )
+            found = self._operators(paths, folder)
         if self._call_ms is None:
             self._call_ms = found.call_ms
             self._write(self._key(None), {"call": found.call_ms})
         return dict(zip(sizes, found.ms, strict=True))
+
+    def _operators(self, graphs: Sequence[Path], folder: Path) -> OperatorTimes:
+        onnx.save(ruler(), str(folder / "ruler.onnx"))
+        onnx.save(nothing(), str(folder / "empty.onnx"))
+        return time_operators(
+            graphs, folder / "ruler.onnx", folder / "empty.onnx",
+            session=self._session, batch=self._batch, threads=self._threads,
+        )  # fmt: skip
 
     def _stored(self, geometry: Geometry) -> dict[Sized, float]:
         found = self._store.find(_KIND, self._key(geometry))

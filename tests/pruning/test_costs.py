@@ -105,6 +105,22 @@ def test_rest_shrinks_with_the_activations_and_the_call_does_not():
     assert costs.ms(keep) == pytest.approx(0.2 + 0.8 * volume / whole)
 
 
+def test_what_the_parts_do_not_explain_is_the_layers():
+    """A network measured on a busier machine than its layers: all of them are slower, not the rest alone."""
+    module = network()
+    sizes = [layer.sized for layer in layers_of(module, EXAMPLE)]
+    total = 1e-6 * sum(sized.inputs * sized.outputs for sized in sizes)
+    costs = costs_of(module, EXAMPLE, measured_ms=3 * total + 0.03, fixed_ms=0.01, rest_ms=0.02)
+    assert costs.parts == pytest.approx({"layers": 3 * total, "rest": 0.02, "fixed": 0.01})
+
+
+def test_parts_that_are_more_than_the_whole_shrink_alike():
+    costs = costs_of(network(), EXAMPLE, measured_ms=0.01, fixed_ms=0.01, rest_ms=0.02)
+    assert costs.ms({}) == pytest.approx(0.01)
+    assert costs.parts["rest"] == pytest.approx(2 * costs.parts["fixed"])
+    assert all(part > 0 for part in costs.parts.values())
+
+
 def test_removed_layers_take_no_time():
     costs = costs_of(network(), EXAMPLE, measured_ms=0.001)
     times = costs.layer_times({})

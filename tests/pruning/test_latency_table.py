@@ -34,11 +34,11 @@ def pretended(monkeypatch):
     """Measures nothing: a layer takes its inputs times its outputs; notes how many graphs came each time."""
     counts = []
 
-    def pretend(graphs, ruler, empty, *, session, threads):
+    def pretend(graphs, ruler, empty, *, session, batch, threads):
         counts.append(len(graphs))
         constants = [onnx.load(str(path)).graph.initializer for path in graphs]
         weights = [next(one.dims for one in each if len(one.dims) == 4) for each in constants]
-        return OperatorTimes(tuple(float(dims[0] * dims[1]) for dims in weights), 0.003)
+        return OperatorTimes(tuple(float(dims[0] * dims[1]) for dims in weights), (0.25,) * len(graphs), 0.003)
 
     monkeypatch.setattr(latency_table, "time_operators", pretend)
     return counts
@@ -109,6 +109,17 @@ def test_what_is_about_to_be_measured_is_told(tmp_path, pretended):
     assert told == ["timing 2 layers of other widths on this machine"]
 
 
+def test_the_rest_of_a_network_is_measured_once(tmp_path, pretended):
+    graph = tmp_path / "network.onnx"
+    onnx.save(one_layer(Sized(SQUARE, 4, 8), "fp32", 1), str(graph))
+    assert LatencyTable(Store(tmp_path), "fp32").rest_ms(graph) == 0.25
+    assert LatencyTable(Store(tmp_path), "fp32").rest_ms(graph) == 0.25
+    assert pretended == [1]
+    onnx.save(one_layer(Sized(SQUARE, 4, 12), "fp32", 1), str(graph))
+    LatencyTable(Store(tmp_path), "fp32").rest_ms(graph)
+    assert pretended == [1, 1], "another network is not the same for having the name"
+
+
 def test_large_layers_are_measured_in_portions(tmp_path, pretended, monkeypatch):
     monkeypatch.setattr(latency_table, "_MOST_BYTES", 4 * 9 * 4 * 8)
     LatencyTable(Store(tmp_path), "fp32").ms([Sized(SQUARE, 4, outputs) for outputs in (4, 8, 12)])
@@ -132,6 +143,9 @@ def test_real_layers_are_timed_and_found_again(tmp_path, precision, monkeypatch)
     assert list(found) == LAYERS
     assert all(0 < ms < 1000 for ms in found.values())
     assert 0 < table.call_ms < 100
+    graph = tmp_path / "network.onnx"
+    onnx.save(one_layer(LAYERS[0], precision, 1), str(graph))
+    assert 0 < table.rest_ms(graph) < 1000
     # The whole order of magnitude, not the time: one is 400 times the work of the other.
     many = [Sized(SQUARE, 256, 256), Sized(SQUARE, 32, 16)]
     times = table.ms(many)

@@ -48,8 +48,8 @@ class OperatorJob(TypedDict):
 
     `output` becomes JSON, in microseconds: `times`, for each graph what its counted operators took together at each
     visit, and `inputs`, how many inputs each of those has; `other_times` and `other_inputs`, the same of the operators
-    beside them; `own`, at each visit of the ruler a list of inputs and time for each kernel; `calls`, whole calls of
-    `empty` without the profiler.
+    beside them; `own`, at each visit of the ruler a list of inputs and time for each kernel; `calls` and
+    `ruler_calls`, whole calls of `empty` and of the ruler without the profiler.
     """
 
     graphs: list[str]
@@ -90,10 +90,11 @@ def main() -> None:
     """Does the job on stdin."""
     job: OperatorJob = json.load(sys.stdin)
     gc.disable()
-    found: dict[str, Any] = {"own": [], "calls": _calls(job)}
+    found: dict[str, Any] = {"own": [], "calls": _calls(job, job["empty"]), "ruler_calls": _calls(job, job["ruler"])}
     found |= {key: [] for key in ("times", "inputs", "other_times", "other_inputs")}
     with TemporaryDirectory(prefix="compresslab-operators-") as folder:
-        for start in range(0, len(job["graphs"]), _SIDE_BY_SIDE):
+        # Without any graph, the ruler alone.
+        for start in range(0, max(1, len(job["graphs"])), _SIDE_BY_SIDE):
             _measure(job, job["graphs"][start : start + _SIDE_BY_SIDE], Path(folder), found)
             gc.collect()
     Path(job["output"]).write_text(json.dumps(found), encoding="utf-8")
@@ -155,9 +156,9 @@ def _typical(durations: Sequence[int], one: _Watched) -> npt.NDArray[np.float64]
     return np.array(values)
 
 
-def _calls(job: OperatorJob) -> list[float]:
-    """Microseconds of a call of the empty graph, without the profiler, at each visit."""
-    one = _open(job, job["empty"], None)
+def _calls(job: OperatorJob, path: str) -> list[float]:
+    """Microseconds of a call of a graph, without the profiler, at each visit."""
+    one = _open(job, path, None)
     times = []
     for _ in range(job["visits"]):
         noted = []

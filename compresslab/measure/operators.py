@@ -27,10 +27,20 @@ _LEAST_MS = 1e-5
 
 @dataclass(frozen=True)
 class OperatorTimes:
-    """Milliseconds of each graph's convolutions and matrix products, of its other operators, and of an empty call."""
+    """What graphs take, part by part, in milliseconds.
+
+    Args:
+        ms: Each graph's convolutions and matrix products.
+        others_ms: Its other operators.
+        kernels: How many operators it has.
+        kernel_ms: What each of them costs a call beside its own work.
+        call_ms: What a call costs of a graph with one operator that does nothing.
+    """
 
     ms: tuple[float, ...]
     others_ms: tuple[float, ...]
+    kernels: tuple[int, ...]
+    kernel_ms: float
     call_ms: float
 
 
@@ -67,7 +77,7 @@ def time_operators(
     """
     layers: list[_Noted] = [(math.inf, [])] * len(graphs)
     others = list(layers)
-    own, call = dict[int, float](), math.inf
+    own, call, ruler_call = dict[int, float](), math.inf, math.inf
     with TemporaryDirectory(prefix="compresslab-operators-") as folder:
         job: OperatorJob = {
             "graphs": [str(path) for path in graphs],
@@ -95,7 +105,7 @@ def time_operators(
             _note(others, order, found["other_times"], found["other_inputs"])
             for kernel, time in itertools.chain(*found["own"]):
                 own[kernel] = min(own.get(kernel, math.inf), time)
-            call = min(call, *found["calls"])
+            call, ruler_call = min(call, *found["calls"]), min(ruler_call, *found["ruler_calls"])
     # The clock cuts off what is less than a microsecond; along the ruler, that averages out.
     slope, start = np.polyfit(list(own), list(own.values()), 1)
 
@@ -103,7 +113,13 @@ def time_operators(
         time, inputs = noted
         return max(_LEAST_MS, float(time - sum(start + slope * count for count in inputs)) / 1e3)
 
-    return OperatorTimes(tuple(map(found_ms, layers)), tuple(map(found_ms, others)), call / 1e3)
+    return OperatorTimes(
+        ms=tuple(map(found_ms, layers)),
+        others_ms=tuple(map(found_ms, others)),
+        kernels=tuple(len(one[1]) + len(other[1]) for one, other in zip(layers, others, strict=True)),
+        kernel_ms=max(0.0, ruler_call - call) / (len(own) - 1) / 1e3,
+        call_ms=call / 1e3,
+    )
 
 
 def _note(noted: list[_Noted], order: Iterable[int], times: Iterable[list[float]], inputs: Iterable[list[int]]) -> None:

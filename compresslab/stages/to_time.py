@@ -114,13 +114,15 @@ class ToTime:
             ModelError: No widths are that fast.
         """
         clock = self._context.clock
-        start, now = clock.measure([self._shipped, self._ship(uncut.model)])
+        shipped = self._ship(uncut.model)
+        start, now = clock.measure([self._shipped, shipped])
         wanted = share if self._stage.latency_ms is None else self._stage.latency_ms / start.ms
         table = clock.table(self.precision)
         layers = layers_of(uncut.model.module, self._example)
+        beside = clock.beside(shipped, self.precision)
         costs = Costs(
             layers, uncut.groups, table,
-            measured_ms=start.ms * now.share.value, fixed_ms=table.call_ms, step=self._stage.round_to,
+            measured_ms=start.ms * now.share.value, beside=beside, step=self._stage.round_to,
         )  # fmt: skip
         problem, judged = self._problem(uncut, costs)
         tried: list[Attempt] = []

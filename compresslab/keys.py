@@ -65,7 +65,11 @@ class Keys:
             "teacher": teacher,
             "surroundings": self.surroundings(),
         }
-        if getattr(stage, "mode", None) == "auto":  # it asks for the verdict: another budget may need other attempts
+        libraries = sorted({name for one in variants(stage) for name in getattr(one, "libraries", ())})
+        if libraries:
+            parts["libraries"] = library_versions(*libraries)
+        # It asks for the verdict: another budget may need other attempts, or make another choice.
+        if getattr(stage, "mode", None) == "auto" or getattr(stage, "assesses", False):
             budget = self.pipeline.budget
             parts["assessed"] = {
                 "budget": None if budget is None else budget.model_dump(mode="json"),

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _ELIGIBLE = ("Conv", "Gemm", "MatMul", "Add", "AveragePool", "GlobalAveragePool")
+# What is quantized as it comes has integer kernels for products alone.
+_ELIGIBLE_DYNAMIC = ("Conv", "Gemm", "MatMul", "MatMulInteger", "ConvInteger")
 _INTEGER_KERNELS = (
     "QLinearConv", "ConvInteger", "QGemm", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat",
     "DynamicQuantizeMatMul", "QLinearAdd", "QLinearAveragePool", "QLinearGlobalAveragePool",
@@ -31,8 +33,8 @@ def integer_operators(path: Path, options: SessionOptions) -> IntegerOperators:
 
     Eligible is what the quantizers aim at, because ONNX Runtime has integer kernels for it: Conv, Gemm, MatMul,
     AveragePool, GlobalAveragePool, and Add of two computed tensors (a bias is part of its layer). Max pooling,
-    reshaping and activations are not counted: they do no arithmetic of their own, or are fused. In a graph without
-    QuantizeLinear, a float model, nothing is eligible.
+    reshaping and activations are not counted: they do no arithmetic of their own, or are fused. In a graph that is
+    quantized as its values come only the products are eligible; in a float model nothing is.
 
     Raises:
         ArtifactError: ONNX Runtime cannot open the file.
@@ -88,9 +90,11 @@ class _Graph:
         return cls(nodes, {name: node for node in nodes for name in node.output}, readers, frozenset(constants))
 
     def eligible(self) -> Iterator[onnx.NodeProto]:
+        dynamic = any(node.op_type == "DynamicQuantizeLinear" for node in self.nodes)
+        eligible = _ELIGIBLE_DYNAMIC if dynamic else _ELIGIBLE
         for node in self.nodes:
             computed = [name for name in node.input if name not in self.constants]
-            if node.op_type in _ELIGIBLE and (node.op_type != "Add" or len(computed) == 2):
+            if node.op_type in eligible and (node.op_type != "Add" or len(computed) == 2):
                 yield node
 
     def reason(self, node: onnx.NodeProto) -> str:

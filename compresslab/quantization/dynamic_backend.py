@@ -35,7 +35,7 @@ class DynamicSettings(Settings):
     per_channel: bool = True
     """One scale for each output channel of a weight, instead of one for all."""
     embeddings: bool = True
-    """Store embedding tables as int8 too; they are most of a small language model's file."""
+    """Store embedding tables in eight bits too (uint8, one scale a table): half of a small language model's file."""
 
 
 _DEFAULT = DynamicSettings()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
@@ -22,20 +24,19 @@ def fold_weights(graph: ir.Graph) -> int:
         if weight is None or scale is None or zero_point is None:
             continue
         axis = quantize.attributes["axis"].as_int() if "axis" in quantize.attributes else 1
-        integers = _quantized(weight, scale, zero_point, axis)
-        node = quantize
-        users = [user for user, _ in node.outputs[0].uses()]
-        if len(users) == 1 and users[0].op_type == "Clip":
-            limits = [_constant(value) for value in users[0].inputs[1:3]]
-            if len(limits) == 2 and all(limit is not None for limit in limits):
-                integers, node = np.clip(integers, *limits), users[0]
+        integers, node = _quantized(weight, scale, zero_point, axis), quantize
+        clip = _only_clip(quantize)
+        low, high = (None, None) if clip is None else (_constant(value) for value in clip.inputs[1:3])
+        if clip is not None and low is not None and high is not None:
+            integers, node = np.clip(integers, low, high), clip
         source = quantize.inputs[0]
         assert source is not None
-        stored = ir.Value(name=f"{source.name}.int8", const_value=ir.tensor(integers))
-        # A layer is named after its weights (see `export.compact`).
-        stored.name, source.name = source.name, f"{source.name}.float"
+        name = str(source.name)
+        stored = ir.Value(name=name, const_value=ir.tensor(integers))
         stored.shape, stored.dtype = ir.Shape(integers.shape), ir.DataType.from_numpy(integers.dtype)
-        graph.initializers.pop(stored.name, None)
+        # A layer is named after its weights (see `export.compact`), so the integers take the name.
+        graph.initializers.pop(name, None)
+        source.name = f"{name}.float"
         graph.register_initializer(stored)
         node.outputs[0].replace_all_uses_with(stored)
         for gone in dict.fromkeys((node, quantize)):
@@ -44,18 +45,25 @@ def fold_weights(graph: ir.Graph) -> int:
     return folded
 
 
-def _constant(value: ir.Value | None) -> npt.NDArray[np.generic] | None:
+def _only_clip(node: ir.Node) -> ir.Node | None:
+    users = [user for user, _ in node.outputs[0].uses()]
+    clip = users[0] if len(users) == 1 and users[0].op_type == "Clip" else None
+    return clip if clip is not None and len(clip.inputs) == 3 else None
+
+
+def _constant(value: ir.Value | None) -> npt.NDArray[Any] | None:
     tensor = None if value is None else ir.convenience.get_const_tensor(value)
     return None if tensor is None else tensor.numpy()
 
 
 def _quantized(
-    weight: npt.NDArray[np.generic], scale: npt.NDArray[np.generic], zero_point: npt.NDArray[np.generic], axis: int
-) -> npt.NDArray[np.generic]:
+    weight: npt.NDArray[Any], scale: npt.NDArray[Any], zero_point: npt.NDArray[Any], axis: int
+) -> npt.NDArray[Any]:
     """As ONNX says: round half to even, add the zero point, saturate."""
     shape = (
         [-1 if dim == axis % weight.ndim else 1 for dim in range(weight.ndim)] if scale.size > 1 else [1] * weight.ndim
     )
     limits = np.iinfo(zero_point.dtype)
     steps = np.rint(weight / scale.reshape(shape)).astype(np.int64) + zero_point.reshape(shape).astype(np.int64)
-    return np.clip(steps, limits.min, limits.max).astype(zero_point.dtype)
+    integers: npt.NDArray[Any] = np.clip(steps, limits.min, limits.max).astype(zero_point.dtype)
+    return integers

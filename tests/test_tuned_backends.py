@@ -16,6 +16,8 @@ from compresslab.keys import Keys
 from compresslab.measure.machine import fingerprint
 from compresslab.nodes import Node
 
+pytestmark = pytest.mark.slow
+
 TEXT = """
 task: {regression: {npz: waves.npz, target_name: height}}
 model: {mlp: {widths: [64, 32]}}

@@ -28,6 +28,24 @@ class Rival:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """What the choice looks at: quality on validation, speed in times that of the parent, and the budget's verdict."""
+
+    quality: float
+    speedup: float
+    within_budget: bool
+
+
+def preferred(judged: Sequence[Judged]) -> int:
+    """Which one to take: the fastest within the budget, else the most accurate; of equals the first."""
+    places = range(len(judged))
+    within = [place for place in places if judged[place].within_budget]
+    if within:
+        return max(within, key=lambda place: judged[place].speedup)
+    return max(places, key=lambda place: judged[place].quality)
+
+
+@dataclass(frozen=True)
 class _Tried:
     """What a rival made, and how its last candidate, the one to prefer, was judged."""
 
@@ -37,14 +55,10 @@ class _Tried:
     quality: float
 
     @property
-    def within_budget(self) -> bool:
-        return self.assessment.budget.status == "pass"
-
-    @property
-    def speedup(self) -> float:
+    def judged(self) -> Judged:
         versus = self.assessment.measurement.versus_parent
         assert versus is not None, "a candidate is assessed against its parent"
-        return versus.speedup.value
+        return Judged(self.quality, versus.speedup.value, self.assessment.budget.status == "pass")
 
 
 def chosen_by_measuring(
@@ -79,9 +93,9 @@ def chosen_by_measuring(
         told.append(f"{rival.name} {_told(tried[-1])}")
     if not tried:
         raise ModelError(f"none of what was to be tried is for this network: {'; '.join(told)}")
-    within = [one for one in tried if one.within_budget]
-    best = max(within, key=lambda one: one.speedup) if within else max(tried, key=lambda one: one.quality)
-    rule = "the fastest within the budget" if within else "the most accurate, as none is within the budget for certain"
+    best = tried[preferred([one.judged for one in tried])]
+    fastest = best.judged.within_budget
+    rule = "the fastest within the budget" if fastest else "the most accurate, as none is within the budget for certain"
     contexts[0].progress.note(f"tuning: {'; '.join(told)}. Chosen: {best.rival.name}, {rule}")
     return best.made, {"chosen": dict(best.rival.choice), "rule": rule, "tried": records}
 

@@ -217,9 +217,10 @@ def markdown(body: Mapping[str, Any]) -> str:
     counts = ", ".join(f"{name}: {row['trained_for']}" for name, row in body["rows"].items())
     lines += [
         "",
-        f"fp32 rows give the quality itself, of 100 ({counts}). Quality on test, paired by example; QAT is the mean of "
-        f"{len(body['seeds'])} seed{'s' if len(body['seeds']) > 1 else ''}. One thread, all models of a network interleaved. The choice: the fastest that "
-        f"loses less than {100 * body['allowed_drop']:g} point{'s' if body['allowed_drop'] != 0.01 else ''} on validation for certain, else the most accurate.",
+        f"fp32 rows give the quality itself, of 100 ({counts}). Quality on test, paired by example; QAT over seeds "
+        f"{', '.join(map(str, body['seeds']))}. One thread, all models of a network interleaved. The choice: the "
+        f"fastest whose loss on validation is below {100 * body['allowed_drop']:g} points for certain, else the most "
+        "accurate.",
         "",
         *told,
     ]

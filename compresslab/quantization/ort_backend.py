@@ -49,6 +49,10 @@ class OnnxRuntimeSettings(Settings):
     operators: Literal["auto", "layers", "all"] = "auto"
     """`layers`: MatMul, Gemm and Conv alone; `all`: whatever has a quantized form; `auto`: `layers` for a transformer
     (measured on a ViT: 25 dB of signal to noise against 11 with `all`), else `all`."""
+    attention: Literal["float", "int8"] = "float"
+    """The products of two computed matrices, which attention is made of; in integers they were no faster."""
+    embeddings: bool = True
+    """Store embedding tables in eight bits too, one scale a table."""
     activations: Literal["uint8", "int8"] = "uint8"
     """int8 is refused: three times slower."""
     weights: Literal["int8", "uint8"] = "int8"
@@ -99,26 +103,50 @@ def quantize_static(
     """
     model = load_float(graph)
     reader = _Batches(model.graph.input[0].name, batches)
+    operators = _operators(settings, model)
     with preprocessed(graph) as prepared, quiet():
         ort.quantize_static(
             str(prepared),
             str(destination),
             reader,
             quant_format=ort.QuantFormat.QDQ,
-            op_types_to_quantize=_chosen(settings, model),
+            op_types_to_quantize=operators,
+            nodes_to_exclude=_attention(prepared) if settings.attention == "float" else None,
             per_channel=settings.per_channel,
             activation_type=ort.QuantType.QUInt8,
             weight_type=ort.QuantType.QInt8,
             calibrate_method=_METHODS[settings.calibration],
-            extra_options={"CalibPercentile": settings.percentile} if settings.calibration == "percentile" else {},
+            extra_options=_extra(settings, layers_only=operators is not None),
         )
     return OnnxModel(destination)
 
 
-def _chosen(settings: OnnxRuntimeSettings, model: onnx.ModelProto) -> list[str] | None:
+def _operators(settings: OnnxRuntimeSettings, model: onnx.ModelProto) -> list[str] | None:
     """The operators to quantize; None means all that can be."""
-    layers_only = settings.operators == "layers" or (settings.operators == "auto" and is_transformer(model))
-    return list(_LAYERS) if layers_only else None
+    if settings.operators == "layers" or (settings.operators == "auto" and is_transformer(model)):
+        return [*_LAYERS, *(["Gather"] if settings.embeddings else [])]
+    return None
+
+
+def _extra(settings: OnnxRuntimeSettings, *, layers_only: bool) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if settings.calibration == "percentile":
+        options["CalibPercentile"] = settings.percentile
+    if layers_only:
+        # What follows reads floats, which the kernel writes itself: 17 dB instead of 9 on MiniLM, and no slower.
+        options["OpTypesToExcludeOutputQuantization"] = ["MatMul", "Gemm"]
+    return options
+
+
+def _attention(path: Path) -> list[str]:
+    """Names of the products of two computed matrices; where they have none they get one, in the file."""
+    model = onnx.load(str(path))
+    constants = {tensor.name for tensor in model.graph.initializer}
+    found = [node for node in model.graph.node if node.op_type == "MatMul" and constants.isdisjoint(node.input)]
+    for node in found:
+        node.name = node.name or node.output[0]
+    onnx.save(model, str(path))
+    return [node.name for node in found]
 
 
 def is_transformer(model: onnx.ModelProto) -> bool:

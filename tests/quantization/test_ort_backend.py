@@ -75,10 +75,13 @@ def transformer(path):
     nodes = [
         helper.make_node("LayerNormalization", ["sequence", "one", "zero"], ["n"]),
         helper.make_node("MatMul", ["n", "w"], ["q"]),
-        helper.make_node("Mul", ["q", "mask"], ["m"]),
+        helper.make_node("MatMul", ["q", "mask"], ["m"], name="attention"),
         helper.make_node("Add", ["m", "sequence"], ["result"]),
     ]
-    given = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 5, 8]) for name in ("sequence", "mask")]
+    given = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", length, 8])
+        for name, length in (("sequence", 5), ("mask", 8))
+    ]
     graph = helper.make_graph(
         nodes, "g", given, [helper.make_tensor_value_info("result", TensorProto.FLOAT, ["batch", 5, 8])],
         [numpy_helper.from_array(array.astype(np.float32), name) for name, array in constants.items()],
@@ -87,17 +90,36 @@ def transformer(path):
     return path
 
 
+def sequences():
+    return [
+        {name: RNG.normal(size=(4, length, 8)).astype(np.float32) for name, length in (("sequence", 5), ("mask", 8))}
+        for _ in range(2)
+    ]
+
+
 @pytest.mark.parametrize(("operators", "sums"), [("auto", False), ("layers", False), ("all", True)])
 def test_of_a_transformer_only_the_layers_are_quantized(operators, sums, tmp_path):
     """All operators cost it 14 dB. It may have several inputs, each batch naming them."""
-    batches = [{name: RNG.normal(size=(4, 5, 8)).astype(np.float32) for name in ("sequence", "mask")}] * 2
     settings = OnnxRuntimeSettings(operators=operators)
-    made = quantize_static(transformer(tmp_path / "t.onnx"), tmp_path / "int8.onnx", batches, settings)
+    made = quantize_static(transformer(tmp_path / "t.onnx"), tmp_path / "int8.onnx", sequences(), settings)
     graph = onnx.load(str(made.path)).graph
     makers = {name: node.op_type for node in graph.node for name in node.output}
-    fed = {node.op_type: [makers.get(name) for name in node.input] for node in graph.node}
-    assert fed["MatMul"] == ["DequantizeLinear"] * 2
-    assert ("DequantizeLinear" in fed["Add"]) == sums
+    readers = {name: node.op_type for node in graph.node for name in node.input}
+    layer, attention = (node for node in graph.node if node.op_type == "MatMul")
+    added = next(node for node in graph.node if node.op_type == "Add")
+    assert [makers[name] for name in layer.input] == ["DequantizeLinear"] * 2
+    assert (readers[layer.output[0]] == "QuantizeLinear") == sums, "what reads floats gets them"
+    assert ("DequantizeLinear" in [makers.get(name) for name in added.input]) == sums
+    assert "QuantizeLinear" not in [makers.get(name) for name in attention.input]
+
+
+def test_attention_in_integers_is_there_to_be_asked_for(tmp_path):
+    settings = OnnxRuntimeSettings(attention="int8")
+    made = quantize_static(transformer(tmp_path / "t.onnx"), tmp_path / "int8.onnx", sequences(), settings)
+    graph = onnx.load(str(made.path)).graph
+    makers = {name: node.op_type for node in graph.node for name in node.output}
+    products = [node for node in graph.node if node.op_type == "MatMul"]
+    assert [[makers[name] for name in node.input] for node in products] == [["DequantizeLinear"] * 2] * 2
 
 
 def test_of_a_network_without_attention_sums_are_quantized_too(graph, tmp_path):

@@ -17,7 +17,7 @@ from torch.nn import functional
 from benchmarks.minilm import minilm, package_texts, tokenized
 from compresslab.candidate import Candidate, OnnxModel, Step, TorchModel
 from compresslab.config import load_pipeline
-from compresslab.digest import digest_of
+from compresslab.digest import code_digest, digest_of
 from compresslab.distillation import Recipe
 from compresslab.export import export
 from compresslab.export.compact import compact, to_bytes
@@ -151,7 +151,9 @@ class ImageRow:
         return Candidate(model, (Step("baseline", {}, {}, architecture.digest(model)),))
 
     def _context(self, what: str, seed: int, teacher: TorchModel) -> Context:
-        scratch = self.folder / "scratch" / digest_of([self.name, what, seed, architecture.digest(teacher)])[:16]
+        # A training that was cut short must not go on under other code.
+        code = code_digest("compresslab.stages.quantize")
+        scratch = self.folder / "scratch" / digest_of([self.name, what, seed, architecture.digest(teacher), code])[:16]
         taught = NetworkTeacher(teacher.module, architecture.digest(teacher), self.task, Store(self.folder / ".store"))
         key = digest_of([self.name, what, seed])
         return replace(context(scratch, self.task, seed=seed), teacher=taught, key=key)

@@ -37,6 +37,7 @@ lint: $(READY)
 bench: $(READY) $(SERVERS)
 	$(BIN)/python -m benchmarks.main_job --quick
 	$(BIN)/python -m benchmarks.gate_quality --quick
+	$(BIN)/python -m benchmarks.quantization_backends --quick
 	$(BIN)/python -m benchmarks.serving --quick
 
 clean:

@@ -26,7 +26,7 @@ LIBRARIES = ("torch", "torch-pruning", "accelerate", "numpy", "onnx", "onnxscrip
 
 def assesses(stage: Stage) -> bool:
     """Whether the stage decides by what is measured, so that replaying it takes what it decided."""
-    return getattr(stage, "mode", None) == "auto" or bool(getattr(stage, "timed", False))
+    return getattr(stage, "mode", None) == "auto" or getattr(stage, "assesses", False) or getattr(stage, "timed", False)
 
 
 def ships(pipeline: Pipeline) -> Precision:
@@ -80,7 +80,10 @@ class Keys:
         }
         if getattr(stage, "timed", False):
             parts["ships"] = ships(self.pipeline)
-        if assesses(stage):  # it asks for the verdict: another budget may need other attempts
+        libraries = sorted({name for one in variants(stage) for name in getattr(one, "libraries", ())})
+        if libraries:
+            parts["libraries"] = library_versions(*libraries)
+        if assesses(stage):  # another budget may need other attempts, another machine may make another choice
             budget = self.pipeline.budget
             parts["assessed"] = {
                 "budget": None if budget is None else budget.model_dump(mode="json"),

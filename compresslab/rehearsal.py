@@ -60,6 +60,7 @@ class _Rehearsal:
     def play(self, place: str, stages: Sequence[Stage], first: int = 0) -> None:
         """Tries one stage after the other."""
         for index, stage in enumerate(stages, first):
+            self._require_backends(stage, f"{place}[{index}].{stage.kind}.backend")
             for variant in variants(stage):
                 path = f"{place}[{index}].{stage.kind}"
                 try:
@@ -95,6 +96,20 @@ class _Rehearsal:
         elif isinstance(stage, Quantize) and stage.mode != "ptq" and stage.backend == "own":
             reads_layers = any(entry.term.layers for entry in stage.qat.losses or ())
             yield ".qat", stage.qat, self._prepared(stage, module) if reads_layers else module
+
+    def _require_backends(self, stage: Stage, path: str) -> None:
+        """Refuses a quantizer that is not for the network; of several that are tried, one must be left."""
+        refused = 0
+        for variant in variants(stage):
+            if not isinstance(variant, Quantize) or self._network is None:
+                return
+            example = torch.from_numpy(self._task.batch("calibration", np.arange(2), None))
+            try:
+                variant.require_backend(self._network.module, example)
+            except BadInput as error:
+                refused += 1
+                if refused == len(variants(stage)) or variant.backend == "neural_compressor":
+                    raise ConfigError([Problem(self._name, None, path, str(error))]) from error
 
     def _fitting(self, what: str, spec: ModelSpec) -> TorchModel:
         return fitting(what, spec, self._task, self._seed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -23,7 +25,8 @@ from compresslab.distillation import Recipe
 from compresslab.distillation.terms import Hint, Kd, LossTerm
 from compresslab.progress import Silent
 from compresslab.rehearsal import rehearse
-from compresslab.stages import Mutual
+from compresslab.stages import Mutual, Tuned
+from compresslab.stages.tuned import Variant
 from compresslab.store import Store
 from compresslab.teachers import Teachers
 from compresslab.testing import stripes
@@ -133,3 +136,21 @@ def test_after_different_peers_the_network_is_not_known_before(tried):
         tried(peers, more.model_copy(update={"student": LARGE}))
     with pytest.raises(ConfigError, match=r"stages\[2\]\.distill: `hint`: the student has no layer `stages\.1`"):
         tried(peers, more.model_copy(update={"student": SMALL}))
+
+
+def backends(*names):
+    return Tuned(tuple(Variant({("backend",): name}, Quantize(backend=name)) for name in names))
+
+
+def test_a_quantizer_that_is_not_for_such_a_network_is_refused_before_training(tried):
+    """Of several that are tried one must be left; those that are not for it are told when it is their turn."""
+    with pytest.raises(ConfigError, match=r"^tiny: stages\[1\]\.quantize\.backend: `backend: dynamic` is for"):
+        tried(Quantize(backend="dynamic"))
+    tried(backends("dynamic", "own"))
+
+
+def test_a_quantizer_that_is_not_installed_is_told_before_training(tried, monkeypatch):
+    """Also where others are tried beside it: whoever names it wants to see it."""
+    monkeypatch.setitem(sys.modules, "neural_compressor.torch.quantization", None)
+    with pytest.raises(ConfigError, match=r"stages\[1\]\.quantize\.backend: .*compresslab\[inc\]"):
+        tried(backends("own", "neural_compressor"))

@@ -15,7 +15,7 @@ from compresslab.config.overrides import apply_overrides
 from compresslab.config.tuning import KEY, chosen, find_choices, with_tune
 from compresslab.errors import ConfigError, Problem
 from compresslab.settings import Settings
-from compresslab.stages import Distill, Train, Tuned
+from compresslab.stages import Distill, Quantize, Train, Tuned
 from compresslab.stages.tuned import Variant, put
 from compresslab.strict_yaml import Document, KeyPath, Plain, read
 from compresslab.validation import validate
@@ -144,7 +144,7 @@ def _placed(problem: Problem, document: Document) -> Problem:
 
 def _variant(stage: Stage, choice: Iterable[KeyPath]) -> Variant:
     """The stage with the values that were chosen, as its checked settings have them: paths are absolute there."""
-    assert isinstance(stage, Train | Distill), "other stages are not tuned"
+    assert isinstance(stage, Train | Distill | Quantize), "other stages are not tuned"
     settings = _plain(stage)
     return Variant({path[3:]: _at(settings, path[3:]) for path in choice}, stage)
 

@@ -14,8 +14,8 @@ from compresslab.strict_yaml import Document, KeyPath, Plain, dotted
 
 KEY = "tune"
 MAX_VARIANTS = 32
-"""How many variants a stage may have; each trains for a quarter of the epochs at least."""
-_TUNABLE = ("train", "distill")
+"""How many variants a stage may have; each trains for a quarter of the epochs at least, or is measured."""
+_TUNABLE = ("train", "distill", "quantize")
 # What follows is handed to the user's own function as it is.
 _OPAQUE = "arguments"
 # A variant that trains for longer would win for that alone.
@@ -57,8 +57,8 @@ def find_choices(document: Document) -> tuple[Choices, ...]:
             if len(path) < 4 or path[0] != "stages" or not isinstance(path[1], int):
                 tell(path, "`tune` chooses settings of stages; give one value here")
             elif path[2] not in _TUNABLE:
-                allowed = " and ".join(f"`{kind}`" for kind in _TUNABLE)
-                tell(path, f"`tune` is for settings of {allowed}, which can stop a loser early; give one value here")
+                *others, last = (f"`{kind}`" for kind in _TUNABLE)
+                tell(path, f"`tune` is for settings of {', '.join(others)} and {last}; give one value here")
             elif not isinstance(values, list) or len(values) < 2:
                 tell(path, "`tune` needs a list of two values or more to choose from, such as `{tune: [1, 2, 4, 8]}`")
             elif any(value in values[:place] for place, value in enumerate(values)):

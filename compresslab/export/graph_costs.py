@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import onnx
 
 from compresslab.errors import ArtifactError
 
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
 _QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
+# The last of them are what a dynamic quantizer makes of the others.
+_PRODUCTS = ("Conv", "Gemm", "MatMul", "MatMulInteger")
 
 
 @dataclass(frozen=True)
@@ -20,11 +26,15 @@ class Costs:
     macs: int
 
 
-def graph_costs(model: onnx.ModelProto) -> Costs:
+def graph_costs(model: onnx.ModelProto, operators: Collection[str] = _PRODUCTS) -> Costs:
     """Counts parameters and multiply-adds of the operators that the network has.
 
     Parameters are the elements of all stored tensors but for quantization scales and zero points, shapes and axes
     (int64), and single constants. A normalization folded into a layer has none of its own.
+
+    Args:
+        model: Left unchanged.
+        operators: Whose multiply-adds are counted.
 
     Raises:
         ArtifactError: A shape cannot be inferred, because a dimension other than the batch is open.
@@ -42,11 +52,16 @@ def graph_costs(model: onnx.ModelProto) -> Costs:
         value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
         for value in (*graph.input, *graph.value_info, *graph.output)
     } | {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    return Costs(_params(graph), sum(_macs(node, shapes) for node in graph.node))
+    return Costs(_params(graph), sum(_macs(node, shapes) for node in graph.node if node.op_type in operators))
 
 
 def _params(graph: onnx.GraphProto) -> int:
     scales = {name for node in graph.node if node.op_type in _QUANTIZERS for name in node.input[1:]}
+    # Of what is quantized as it comes: zero points, and what the scale of the values is multiplied by.
+    scales |= {name for node in graph.node if node.op_type == "MatMulInteger" for name in node.input[2:]}
+    dynamic = {name for node in graph.node if node.op_type == "DynamicQuantizeLinear" for name in node.output}
+    products = [node for node in graph.node if node.op_type == "Mul" and not dynamic.isdisjoint(node.input)]
+    scales |= {name for node in products for name in node.input}
     return sum(
         math.prod(tensor.dims)
         for tensor in graph.initializer
@@ -55,8 +70,6 @@ def _params(graph: onnx.GraphProto) -> int:
 
 
 def _macs(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
-    if node.op_type not in ("Conv", "Gemm", "MatMul"):
-        return 0
     left, right, result = (shapes.get(name, (0,)) for name in (*node.input[:2], node.output[0]))
     if 0 in (*left, *right, *result):
         raise ArtifactError(

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _ELIGIBLE = ("Conv", "Gemm", "MatMul", "Add", "AveragePool", "GlobalAveragePool")
+# What is quantized as it comes has integer kernels for products alone.
+_ELIGIBLE_DYNAMIC = ("Conv", "Gemm", "MatMul", "MatMulInteger", "ConvInteger")
 # These pass values on as they are, so they may stand between a DequantizeLinear and its reader.
 _MOVES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "MaxPool", "Identity")
 _FUSED_CLAMPS = ("Relu", "Clip")
@@ -42,9 +44,11 @@ class GraphReading:
 
     def eligible(self) -> Iterator[onnx.NodeProto]:
         """The operators that have an integer kernel, in the file's order; an Add only of two computed tensors."""
+        dynamic = any(node.op_type == "DynamicQuantizeLinear" for node in self.nodes)
+        eligible = _ELIGIBLE_DYNAMIC if dynamic else _ELIGIBLE
         for node in self.nodes:
             computed = [name for name in node.input if name not in self.constants]
-            if node.op_type in _ELIGIBLE and (node.op_type != "Add" or len(computed) == 2):
+            if node.op_type in eligible and (node.op_type != "Add" or len(computed) == 2):
                 yield node
 
     def reason(self, node: onnx.NodeProto) -> str:

@@ -25,8 +25,8 @@ def integer_operators(path: Path, options: SessionOptions) -> IntegerOperators:
 
     Eligible is what the quantizers aim at, because ONNX Runtime has integer kernels for it: Conv, Gemm, MatMul,
     AveragePool, GlobalAveragePool, and Add of two computed tensors (a bias is part of its layer). Max pooling,
-    reshaping and activations are not counted: they do no arithmetic of their own, or are fused. In a graph without
-    QuantizeLinear, a float model, nothing is eligible.
+    reshaping and activations are not counted: they do no arithmetic of their own, or are fused. In a graph that is
+    quantized as its values come only the products are eligible; in a float model nothing is.
 
     Raises:
         ArtifactError: ONNX Runtime cannot open the file.

@@ -14,6 +14,7 @@ def rewrite(model: ir.Model) -> None:
     pool_globally(model.graph)
     pad_input_channels(model.graph)
     fold_units(model.graph)
+    halve_last(model.graph)
 
 
 def pool_globally(graph: ir.Graph) -> None:
@@ -83,6 +84,41 @@ def fold_units(graph: ir.Graph) -> None:
             _replace(graph, user, gemm.outputs[0])
 
 
+def halve_last(graph: ir.Graph) -> None:
+    """`x * (0.5 * (1 + erf(...)))`, as torch's exporter writes a GELU, becomes `(x * (1 + erf(...))) * 0.5`.
+
+    ONNX Runtime fuses the second form, with the bias before it, into one kernel and runs the first as five. Measured:
+    0.270 -> 0.253 ms for a vision transformer of four blocks, 96 wide.
+    """
+    for outer in [node for node in graph if node.op_type == "Mul"]:
+        for place, value in enumerate(outer.inputs):
+            inner = value.producer() if value is not None else None
+            if inner is None or inner.op_type != "Mul" or len(inner.outputs[0].uses()) != 1:
+                continue
+            x = outer.inputs[1 - place]
+            sum_place = next((at for at, one in enumerate(inner.inputs) if _is_one_plus_erf_of(one, x)), None)
+            if sum_place is None or _number_beside(inner, inner.inputs[sum_place]) != 0.5:
+                continue
+            inner.outputs[0].shape = outer.outputs[0].shape
+            outer.replace_input_with(1 - place, inner.inputs[1 - sum_place])
+            inner.replace_input_with(1 - sum_place, x)
+            break
+
+
+def _is_one_plus_erf_of(value: ir.Value | None, x: ir.Value | None) -> bool:
+    """Whether the value is `1 + erf(x / c)` or `1 + erf(x * c)`; so `x` is there before it is."""
+    add = value.producer() if value is not None else None
+    if add is None or add.op_type != "Add":
+        return False
+    for one in add.inputs:
+        erf = one.producer() if one is not None else None
+        scaled = erf.inputs[0] if erf is not None and erf.op_type == "Erf" else None
+        producer = scaled.producer() if scaled is not None else None
+        if producer is not None and x in producer.inputs:
+            return _number_beside(add, one) == 1.0
+    return False
+
+
 def _only_user(node: ir.Node, operator: str) -> ir.Node | None:
     users = [user for user, _ in node.outputs[0].uses()]
     if len(users) != 1 or users[0].op_type != operator or node.outputs[0].is_graph_output():
@@ -90,7 +126,7 @@ def _only_user(node: ir.Node, operator: str) -> ir.Node | None:
     return users[0]
 
 
-def _number_beside(node: ir.Node, value: ir.Value) -> float | None:
+def _number_beside(node: ir.Node, value: ir.Value | None) -> float | None:
     """The other operand, if it is one constant number."""
     others = [one for one in node.inputs if one is not value]
     constant = ir.convenience.get_const_tensor(others[0]) if len(others) == 1 and others[0] is not None else None

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from compresslab.candidate import Candidate, OnnxModel, TorchModel
+from compresslab.candidate import Candidate, TorchModel
 from compresslab.distillation import Recipe, learn
-from compresslab.export import export
-from compresslab.quantization import QuantizerSettings, calibrate, convert, prepare, quantize_static
+from compresslab.quantization import (
+    DynamicSettings,
+    NeuralCompressorSettings,
+    OnnxRuntimeSettings,
+    QuantizerSettings,
+    calibrate,
+    convert,
+    prepare,
+    require_neural_compressor,
+    require_products,
+)
+from compresslab.stages.backends import by_backend
 from compresslab.stages.calibration_check import calibration_told
 from compresslab.stages.rescue import attempts
-from compresslab.world import on_main
 
 if TYPE_CHECKING:
     from compresslab.stage import Context
@@ -35,8 +44,16 @@ class Quantize(QuantizerSettings):
     """`ptq` calibrates; `qat` calibrates and then trains with the rounding in place; `auto` calibrates, keeps ever more
     of the sensitive operators in float while the budget's limits on quality are missed, then trains; it stops at the
     first that is within budget, and keeps all."""
-    backend: Literal["own", "onnxruntime"] = "own"
-    """`own`: our quantizers, in torch; `onnxruntime`: its static one, on the exported graph, which cannot train."""
+    backend: Literal["own", "onnxruntime", "neural_compressor", "dynamic"] = "own"
+    """`own`: our quantizers, in torch, the only ones that can train; `onnxruntime`: its static one, on the exported
+    graph; `neural_compressor`: Intel's; `dynamic`: ONNX Runtime's for matrix products, which calibrates nothing.
+    `{tune: [own, onnxruntime, dynamic]}` tries several: the fastest within the budget stays."""
+    onnxruntime: OnnxRuntimeSettings = OnnxRuntimeSettings()
+    """Settings of `backend: onnxruntime`, which reads no others but `samples`."""
+    neural_compressor: NeuralCompressorSettings = NeuralCompressorSettings()
+    """Settings of `backend: neural_compressor`, which reads no others but `samples`."""
+    dynamic: DynamicSettings = DynamicSettings()
+    """Settings of `backend: dynamic`, which reads no others."""
     samples: int = Field(512, ge=1)
     """Calibration samples, the first of the calibration split; all of it where it has fewer."""
     calibration_seeds: int = Field(1, ge=1)
@@ -47,6 +64,31 @@ class Quantize(QuantizerSettings):
     qat: Recipe = Recipe(epochs=2, learning_rate=0.01, precision="fp32")
     """The training of `qat` and `auto`, with the teacher where there is one."""
 
+    @model_validator(mode="after")
+    def _only_own_trains(self) -> Self:
+        if self.mode != "ptq" and self.backend != "own":
+            raise ValueError(
+                f"`mode: {self.mode}` trains with the rounding in place, which only `backend: own` can; leave `mode` "
+                f"out to quantize with `{self.backend}`"
+            )
+        return self
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """What it uses beside the libraries that every stage does; results are of one version of them."""
+        return ("neural-compressor", "torchao") if self.backend == "neural_compressor" else ()
+
+    def require_backend(self, module: nn.Module, example: Tensor) -> None:
+        """Refuses, before anything is trained, what the backend will not do.
+
+        Raises:
+            ModelError: The backend is not installed, or not for such a network.
+        """
+        if self.backend == "neural_compressor":
+            require_neural_compressor()
+        elif self.backend == "dynamic":
+            require_products(module, example)
+
     def apply(self, candidate: Candidate, context: Context) -> tuple[Candidate, ...]:
         """The INT8 model; with `auto` every attempt.
 
@@ -54,8 +96,8 @@ class Quantize(QuantizerSettings):
             ModelError: The network cannot be traced, or has nothing that can be quantized.
             DataError: The calibration samples are not finite, or all alike.
         """
-        if self.backend == "onnxruntime":
-            return (self._by_onnxruntime(candidate, context),)
+        if self.backend != "own":
+            return (self._by_backend(candidate, context),)
         if self.mode == "auto":
             return attempts(self, candidate, context)
         prepared = self.calibrated(candidate, context)
@@ -113,24 +155,10 @@ class Quantize(QuantizerSettings):
         told = {"mode": "qat", **(decisions or {}), "loss": [round(epoch.loss, 6) for epoch in history]}
         return self.converted(prepared, candidate, context, told, attempt)
 
-    def _by_onnxruntime(self, candidate: Candidate, context: Context) -> Candidate:
-        task = context.task
-        folder = context.scratch / "float"
-        folder.mkdir(parents=True, exist_ok=True)
-        batches = list(self._batches(context))
-        path = context.scratch / "onnxruntime.onnx"
-
-        def make() -> None:
-            floating = export(
-                candidate.network, folder,
-                preprocessing=task.preprocessing, labels=task.labels, inputs=batches[0], provenance={},
-            )  # fmt: skip
-            quantize_static(floating.graphs["model"], path, batches)
-
-        on_main(make)
-        decisions = {
-            "mode": "ptq",
-            "samples": self.count(context),
-            "calibration": calibration_told(self, candidate.network.module, context),
-        }
-        return candidate.then(OnnxModel(path), context.step(self, decisions))
+    def _by_backend(self, candidate: Candidate, context: Context) -> Candidate:
+        model, found = by_backend(self, candidate.network, list(self._batches(context)), context)
+        decisions: dict[str, Any] = {"mode": "ptq"}
+        if self.backend != "dynamic":  # what is quantized as it comes calibrates nothing
+            decisions["samples"] = self.count(context)
+            decisions["calibration"] = calibration_told(self, candidate.network.module, context)
+        return candidate.then(model, context.step(self, {**decisions, **found}))

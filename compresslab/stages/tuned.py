@@ -1,4 +1,7 @@
-"""A stage of which some settings are still to be chosen: variants compete on validation, and losers stop early."""
+"""A stage of which some settings are still to be chosen: its variants compete on validation.
+
+What trains epoch by epoch is stopped early where it loses; what cannot be stopped is made and measured (`fastest`).
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,12 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from compresslab.candidate import Candidate
 from compresslab.errors import Diverged
 from compresslab.stage import Stage
+from compresslab.stages.fastest import Rival, chosen_by_measuring
 from compresslab.world import on_main
 
 if TYPE_CHECKING:
@@ -25,6 +29,7 @@ _RUNGS = (0.25, 0.5, 1.0)
 KeyPath = tuple[str | int, ...]
 
 
+@runtime_checkable
 class Tunable(Stage, Protocol):
     """A stage that can be stopped on its way and judged."""
 
@@ -41,14 +46,15 @@ class Variant:
     """A stage with one choice made: for each tuned setting, by its path inside the stage, the value."""
 
     choice: Mapping[KeyPath, Any]
-    stage: Tunable
+    stage: Stage
 
 
 @dataclass(frozen=True)
 class Tuned:
     """Stages that differ in the tuned settings; `apply` gives what the best one on validation gives.
 
-    All variants train with the schedule of the whole training, so the one that is left needs no second training.
+    Of trainings it is the one of the highest quality; all train with the schedule of the whole training, so the one
+    that is left needs no second training. Of other stages it is the fastest one within the budget.
     """
 
     variants: tuple[Variant, ...]
@@ -64,9 +70,14 @@ class Tuned:
         return self.first.version
 
     @property
-    def first(self) -> Tunable:
+    def first(self) -> Stage:
         """The stage with the first value of every tuned setting."""
         return self.variants[0].stage
+
+    @property
+    def assesses(self) -> bool:
+        """Whether the variants are measured and held against the budget, so that the choice depends on both."""
+        return not isinstance(self.first, Tunable)
 
     def model_dump(self, *, mode: Literal["json", "python"] = "python") -> dict[str, Any]:
         """The settings, with `{"tune": [...]}` in place of each value that is to be chosen."""
@@ -85,6 +96,15 @@ class Tuned:
 
     def apply(self, candidate: Candidate, context: Context) -> tuple[Candidate, ...]:
         """What the best variant makes; its decisions tell what was tried and how it did."""
+        if self.assesses:
+            places = range(len(self.variants))
+            rivals = [Rival(_plain(one.choice), self._named(n), one.stage) for n, one in enumerate(self.variants)]
+            made, tuned = chosen_by_measuring(rivals, candidate, [self._context(context, n) for n in places])
+        else:
+            made, tuned = self._by_training(candidate, context)
+        return tuple(_with_decisions(one, {"tuned": tuned}) for one in made)
+
+    def _by_training(self, candidate: Candidate, context: Context) -> tuple[tuple[Candidate, ...], dict[str, Any]]:
         scores = _Scores(context.scratch / "tuning.json")
         alive = list(range(len(self.variants)))
         for share in _RUNGS:
@@ -102,18 +122,19 @@ class Tuned:
         best = alive[0]
         made = self.variants[best].stage.apply(candidate, self._context(context, best))
         tuned = {
-            "chosen": {dotted(path): value for path, value in self.variants[best].choice.items()},
+            "chosen": _plain(self.variants[best].choice),
             "tried": [
-                {**{dotted(path): value for path, value in self.variants[one].choice.items()},
-                 "epochs": epochs, "validation": round(value, 6) if math.isfinite(value) else None}
+                {**_plain(self.variants[one].choice), "epochs": epochs,
+                 "validation": round(value, 6) if math.isfinite(value) else None}
                 for one, epochs, value in scores.all()
             ],
         }  # fmt: skip
-        return tuple(_with_decisions(one, {"tuned": tuned}) for one in made)
+        return made, tuned
 
     def _reached(self, one: int, share: float, scores: _Scores, candidate: Candidate, context: Context) -> float:
         """A variant's quality on validation after a share of its epochs; -inf where its training diverged."""
         stage = self.variants[one].stage
+        assert isinstance(stage, Tunable), "all variants are of one kind"
         epochs = max(1, math.ceil(stage.epochs * share))
         known = on_main(lambda: scores.get(one, epochs))
         if known is not None:
@@ -174,6 +195,10 @@ def put(settings: Any, path: KeyPath, value: object) -> None:
 def dotted(path: KeyPath) -> str:
     """The path as text: `losses[0].kd.temperature`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+
+
+def _plain(choice: Mapping[KeyPath, Any]) -> dict[str, Any]:
+    return {dotted(path): value for path, value in choice.items()}
 
 
 def _with_decisions(candidate: Candidate, more: Mapping[str, Any]) -> Candidate:

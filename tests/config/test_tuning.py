@@ -15,7 +15,7 @@ from compresslab.config import dump_pipeline, load_pipeline, pipeline_schema
 from compresslab.config.tuning import MAX_VARIANTS
 from compresslab.errors import ConfigError
 from compresslab.models import ModelSpec, Residual
-from compresslab.stages import Distill, Train, Tuned
+from compresslab.stages import Distill, Quantize, Train, Tuned
 
 PLAIN: dict[str, Any] = {
     "task": {"image_classification": {"npz": "images.npz"}},
@@ -73,6 +73,25 @@ def test_several_settings_are_every_combination(tmp_path: Path) -> None:
             settings[name] = settings.pop(name)
         found = [(one.stage.kd_weight, one.stage.temperature) for one in tuned(written(tmp_path, plain)).variants]
         assert found == [(k, t) for k in (0.5, 0.9, 1.0) for t in (1.0, 4.0)], "whatever stands first in the file"
+
+
+def test_the_backend_of_a_quantizer_may_be_tuned(tmp_path: Path, schema: jsonschema.Draft202012Validator) -> None:
+    plain = {**PLAIN, "stages": [{"quantize": {"samples": 8, "backend": tune("own", "onnxruntime", "dynamic")}}]}
+    found = tuned(written(tmp_path, plain), 0)
+    assert [one.stage for one in found.variants] == [
+        Quantize(samples=8, backend=name) for name in ("own", "onnxruntime", "dynamic")
+    ]
+    schema.validate(plain)
+    dumped = dump_pipeline(load_pipeline(written(tmp_path, plain)))
+    assert tuned(written(tmp_path, dumped, "again.yaml"), 0) == found
+
+
+def test_a_backend_that_cannot_train_is_refused_where_training_is_asked_for(tmp_path: Path) -> None:
+    plain = {**PLAIN, "stages": [{"quantize": {"mode": "qat", "backend": tune("own", "dynamic")}}]}
+    with pytest.raises(
+        ConfigError, match=r"x\.yaml:\d+: stages\[0\]\.quantize: `mode: qat` trains.*which only `backend: own`"
+    ):
+        load_pipeline(written(tmp_path, plain))
 
 
 def test_stages_are_tuned_apart(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import onnxruntime
 import pytest
 from onnx.helper import make_node
 
-from compresslab.export.rewrite import fold_units, pad_input_channels, pool_globally
+from compresslab.export.rewrite import fold_units, halve_last, pad_input_channels, pool_globally
 
 RNG = np.random.default_rng(0)
 QDQ = ("QuantizeLinear", "DequantizeLinear")
@@ -163,3 +163,43 @@ def test_units_become_weights_and_bias(after, left, graph):
 def test_a_gemm_that_others_depend_on_keeps_its_weights(after, attributes, graph):
     model = scaled(graph, after, **attributes)
     assert types(rewritten(model, fold_units)) == ["Gemm", "Mul", "Add"]
+
+
+def gelu(graph, *, half=0.5, last=("input", "h"), reads=()):
+    """As torch's exporter writes it; `reads` are nodes that read what is inside too."""
+    nodes = [
+        make_node("Div", ["input", "root"], ["d"]),
+        make_node("Erf", ["d"], ["e"]),
+        make_node("Add", ["e", "one"], ["s"]),
+        make_node("Mul", ["half", "s"], ["h"]),
+        *reads,
+        make_node("Mul", list(last), ["logits"]),
+    ]
+    constants = {"root": np.float32(2**0.5), "one": np.float32(1), "half": np.float32(half)}
+    return graph(nodes, constants, ["batch", 8], ["batch", 8])
+
+
+@pytest.mark.parametrize("last", [("input", "h"), ("h", "input")])
+def test_a_gelu_is_written_as_onnxruntime_fuses_it(last, graph, tmp_path):
+    model = gelu(graph, last=last)
+    found = rewritten(model, halve_last)
+    x = RNG.normal(size=(16, 8)).astype(np.float32)
+    np.testing.assert_allclose(run(found, x), run(model, x), rtol=1e-6, atol=1e-7)
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(found.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    assert types(onnx.load(str(tmp_path / "optimized.onnx"))) == ["Gelu"]
+
+
+def edges(model):
+    return [(node.op_type, list(node.input), list(node.output)) for node in model.graph.node]
+
+
+def test_what_is_no_gelu_or_is_read_inside_stays(graph):
+    for model in (
+        gelu(graph, half=0.25),
+        gelu(graph, last=("both", "h"), reads=[make_node("Add", ["input", "h"], ["both"])]),
+        gelu(graph, last=("later", "h"), reads=[make_node("Neg", ["input"], ["later"])]),
+    ):
+        assert edges(rewritten(model, halve_last)) == edges(model)

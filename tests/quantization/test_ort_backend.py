@@ -69,6 +69,75 @@ def test_it_quantizes_with_the_fast_settings(calibration, graph, tmp_path, capfd
     assert np.square(run(made.path, BATCHES[0]) - expected).mean() < 0.001 * np.square(expected).mean()
 
 
+def transformer(path):
+    """Attention of a sequence with itself, one product with weights, and a sum."""
+    constants = {"w": RNG.normal(size=(8, 8)), "one": np.ones(8), "zero": np.zeros(8)}
+    nodes = [
+        helper.make_node("LayerNormalization", ["sequence", "one", "zero"], ["n"]),
+        helper.make_node("MatMul", ["n", "w"], ["q"]),
+        helper.make_node("MatMul", ["q", "mask"], ["m"], name="attention"),
+        helper.make_node("Add", ["m", "sequence"], ["result"]),
+    ]
+    given = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", length, 8])
+        for name, length in (("sequence", 5), ("mask", 8))
+    ]
+    graph = helper.make_graph(
+        nodes, "g", given, [helper.make_tensor_value_info("result", TensorProto.FLOAT, ["batch", 5, 8])],
+        [numpy_helper.from_array(array.astype(np.float32), name) for name, array in constants.items()],
+    )  # fmt: skip
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), str(path))
+    return path
+
+
+def sequences():
+    return [
+        {name: RNG.normal(size=(4, length, 8)).astype(np.float32) for name, length in (("sequence", 5), ("mask", 8))}
+        for _ in range(2)
+    ]
+
+
+@pytest.mark.parametrize(("operators", "sums"), [("auto", False), ("layers", False), ("all", True)])
+def test_of_a_transformer_only_the_layers_are_quantized(operators, sums, tmp_path):
+    """All operators cost it 14 dB. It may have several inputs, each batch naming them."""
+    settings = OnnxRuntimeSettings(operators=operators)
+    made = quantize_static(transformer(tmp_path / "t.onnx"), tmp_path / "int8.onnx", sequences(), settings)
+    graph = onnx.load(str(made.path)).graph
+    makers = {name: node.op_type for node in graph.node for name in node.output}
+    readers = {name: node.op_type for node in graph.node for name in node.input}
+    layer, attention = (node for node in graph.node if node.op_type == "MatMul")
+    added = next(node for node in graph.node if node.op_type == "Add")
+    assert [makers[name] for name in layer.input] == ["DequantizeLinear"] * 2
+    assert (readers[layer.output[0]] == "QuantizeLinear") == sums, "what reads floats gets them"
+    assert ("DequantizeLinear" in [makers.get(name) for name in added.input]) == sums
+    assert "QuantizeLinear" not in [makers.get(name) for name in attention.input]
+
+
+def test_attention_in_integers_is_there_to_be_asked_for(tmp_path):
+    settings = OnnxRuntimeSettings(attention="int8")
+    made = quantize_static(transformer(tmp_path / "t.onnx"), tmp_path / "int8.onnx", sequences(), settings)
+    graph = onnx.load(str(made.path)).graph
+    makers = {name: node.op_type for node in graph.node for name in node.output}
+    products = [node for node in graph.node if node.op_type == "MatMul"]
+    assert [[makers[name] for name in node.input] for node in products] == [["DequantizeLinear"] * 2] * 2
+
+
+def test_of_a_network_without_attention_sums_are_quantized_too(graph, tmp_path):
+    made = quantize_static(graph, tmp_path / "int8.onnx", BATCHES, OnnxRuntimeSettings(operators="layers"))
+    assert integer_operators(made.path, SessionOptions()).integer < 5
+
+
+def test_percentile_cuts_the_outermost_values(graph, tmp_path):
+    def first_scale(percentile):
+        settings = OnnxRuntimeSettings(calibration="percentile", percentile=percentile)
+        made = quantize_static(graph, tmp_path / "int8.onnx", BATCHES, settings)
+        graph_ = onnx.load(str(made.path)).graph
+        scales = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph_.initializer}
+        return float(scales["pixels_scale"])
+
+    assert first_scale(90.0) < 0.6 * first_scale(99.999)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

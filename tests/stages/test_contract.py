@@ -1,8 +1,11 @@
 """Every stage keeps the contract that is shipped for the stages of others."""
 
+import pytest
+
 from compresslab.distillation import Recipe
 from compresslab.distillation.terms import Hint, Kd, LossTerm, Rkd
 from compresslab.models import ModelSpec, Residual
+from compresslab.quantization import OnnxRuntimeSettings
 from compresslab.stages import STAGES, Distill, Mutual, Prune, Quantize, Train
 from compresslab.testing import StageContract
 
@@ -74,6 +77,19 @@ class TestQuantizeAuto(StageContract):
 
 class TestQuantizeOnnxRuntime(StageContract):
     stage = Quantize(backend="onnxruntime", samples=24)
+
+
+@pytest.mark.slow
+class TestQuantizeNeuralCompressor(StageContract):
+    stage = Quantize(backend="neural_compressor", samples=24)
+
+    @pytest.fixture(autouse=True)
+    def installed(self):
+        pytest.importorskip("neural_compressor", reason="the extra `inc` is not installed")
+
+
+class TestQuantizeOnnxRuntimePercentile(StageContract):
+    stage = Quantize(backend="onnxruntime", samples=24, onnxruntime=OnnxRuntimeSettings(calibration="percentile"))
 
 
 def test_every_stage_is_here():

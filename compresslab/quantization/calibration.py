@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from compresslab.errors import DataError, ModelError
 from compresslab.quantization.insertion import insert, quantizers
+from compresslab.quantization.layers import QuantizedEmbedding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,8 +23,9 @@ def prepare(module: nn.Module, example: Tensor, settings: QuantizerSettings) -> 
     Normalizations are folded into the layers before them, for good: train the network first.
 
     Args:
-        module: Any network that torch.fx can trace; left unchanged.
-        example: An input such as the network will get, float32 [n, ...].
+        module: Any network that torch.fx can trace or torch.export can follow; left unchanged.
+        example: An input such as the network will get: float32 [n, ...], or int64 [n, length] where it takes token
+            ids.
         settings: How ranges are found, and whether scales are trained.
 
     Raises:
@@ -40,24 +42,28 @@ def calibrate(prepared: nn.Module, batches: Iterable[Tensor]) -> None:
 
     Args:
         prepared: What `prepare` gave.
-        batches: float32 [n, ...], as the network will get them. A few hundred examples are enough.
+        batches: As the network will get them: float32 [n, ...] or int64 [n, length]. A few hundred examples are enough.
 
     Raises:
-        DataError: No batch, a NaN or infinite value, a shape that the network does not take, or one value everywhere.
+        DataError: No batch, a NaN or infinite value, a shape or dtype that the network does not take, an id that its
+            tables do not have, or one value everywhere.
         ModelError: The network was not prepared or is calibrated already, or gives NaN or infinity inside.
     """
     observing = [(name, part) for name, part in quantizers(prepared) if part.observer is not None]
-    if not observing:
+    only_tables = not any(quantizers(prepared)) and any(isinstance(m, QuantizedEmbedding) for m in prepared.modules())
+    if not observing and not only_tables:
         raise ModelError("the network has no observing quantizers; call `prepare` first, and `calibrate` once")
+    assert isinstance(prepared, fx.GraphModule)
+    expected = next(node for node in prepared.graph.nodes if node.op == "placeholder").meta["tensor_meta"].dtype
     prepared.eval()
     count, lowest, highest = 0, float("inf"), float("-inf")
     with torch.no_grad():
         for index, batch in enumerate(batches):
-            low, high = _extremes(batch, index)
+            low, high = _extremes(batch, index, expected)
             lowest, highest, count = min(lowest, low), max(highest, high), count + len(batch)
             try:
                 prepared(batch)
-            except RuntimeError as error:
+            except (RuntimeError, IndexError) as error:
                 raise DataError(
                     f"calibration batch {index} of shape {tuple(batch.shape)} does not fit the network: {error}"
                 ) from error
@@ -72,14 +78,16 @@ def calibrate(prepared: nn.Module, batches: Iterable[Tensor]) -> None:
             raise ModelError(f"the network gives NaN or infinity at `{name}` for calibration inputs that are finite")
 
 
-def _extremes(batch: Tensor, index: int) -> tuple[float, float]:
-    if batch.numel() == 0 or not batch.is_floating_point():
+def _extremes(batch: Tensor, index: int, expected: torch.dtype) -> tuple[float, float]:
+    floating = expected.is_floating_point
+    if batch.numel() == 0 or batch.is_floating_point() != floating or batch.is_complex():
         raise DataError(
-            f"calibration batch {index} is {batch.dtype} of shape {tuple(batch.shape)}; "
-            "give preprocessed floating-point inputs, at least one"
+            f"calibration batch {index} is {batch.dtype} of shape {tuple(batch.shape)}; give "
+            + ("preprocessed floating-point inputs" if floating else "whole numbers, the token ids that the network takes")
+            + ", at least one"
         )
     low, high = torch.aminmax(batch)
-    if not bool(torch.isfinite(low) & torch.isfinite(high)):
+    if floating and not bool(torch.isfinite(low) & torch.isfinite(high)):
         wrong = int((~torch.isfinite(batch)).flatten(1).any(1).nonzero()[0])
         raise DataError(f"calibration batch {index} holds NaN or infinity, first in example {wrong}; clean the data")
     return float(low), float(high)

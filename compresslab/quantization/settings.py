@@ -23,8 +23,14 @@ class QuantizerSettings(Settings):
     """Weight of the newest batch; only `moving_average` reads it."""
     learn_scales: bool = False
     """Train a factor on every scale beside the weights; else QAT keeps the calibrated activation ranges."""
+    attention: Literal["float", "int8"] = "float"
+    """The products of two computed matrices. They have integer kernels, which were seen to take as long as float ones
+    (0.14 ms against 0.15 for 3 heads, 197 positions of 64; 0.022 against 0.018 for 32 positions) and to lose ten
+    decibels, as most of a softmax lies below one step of 1/255."""
     keep_float: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    """Layers that stay in float, by their names in the network, such as `stem.conv`."""
+    """Layers and embeddings that stay in float, by their names in the network, such as `stem.conv`."""
+    only: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Layers to quantize, all others staying in float; empty for every layer that has an integer kernel."""
     quantize_output: bool = False
     """Quantize the output of the last linear layer too. Off is more accurate and no slower: the integer GEMM
     writes floats itself."""

@@ -135,7 +135,7 @@ class InPlace(nn.Module):
 @pytest.mark.parametrize("learn_scales", [False, True])
 def test_in_place_operators_can_be_trained_through(learn_scales, images):
     settings = QuantizerSettings(learn_scales=learn_scales)
-    assert names(InPlace(), images, settings) == ["x", "relu", "conv2", "relu_1"]
+    assert names(InPlace(), images, settings) == ["x", "relu", "conv2"]  # the last sum answers, in float
     prepared = prepare(InPlace(), images, settings)
     calibrate(prepared, [images])
     prepared.train()(images).square().sum().backward()

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, fx, nn
 
 from compresslab.errors import DataError, ModelError
+from compresslab.quantization.correction import correct
+from compresslab.quantization.equalization import equalize
 from compresslab.quantization.insertion import insert, quantizers
 from compresslab.quantization.layers import QuantizedEmbedding
+from compresslab.quantization.smoothing import smooth
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from compresslab.quantization.settings import QuantizerSettings
 
@@ -54,8 +58,49 @@ def calibrate(prepared: nn.Module, batches: Iterable[Tensor]) -> None:
     if not observing and not only_tables:
         raise ModelError("the network has no observing quantizers; call `prepare` first, and `calibrate` once")
     assert isinstance(prepared, fx.GraphModule)
-    expected = next(node for node in prepared.graph.nodes if node.op == "placeholder").meta["tensor_meta"].dtype
+    settings: QuantizerSettings = prepared.meta["quantizer_settings"]
     prepared.eval()
+    given = iter(batches)
+    first = _first(given, settings.correction_samples)
+    if first:
+        _balance(prepared, first, settings)
+    _observe(prepared, chain(first, given))
+    for name, part in observing:
+        if not part.freeze():
+            raise ModelError(f"the network gives NaN or infinity at `{name}` for calibration inputs that are finite")
+    steps = settings.rounding_steps if settings.rounding == "adaround" else 0
+    if steps or settings.correct_biases:
+        correct(prepared, first, rounding_steps=steps, biases=settings.correct_biases)
+
+
+def _first(batches: Iterator[Tensor], samples: int) -> list[Tensor]:
+    """Batches until there are as many samples as that, or more."""
+    taken: list[Tensor] = []
+    while sum(map(len, taken)) < samples and (batch := next(batches, None)) is not None:
+        taken.append(batch)
+    return taken
+
+
+def _balance(prepared: fx.GraphModule, batches: list[Tensor], settings: QuantizerSettings) -> None:
+    for index, batch in enumerate(batches):
+        _extremes(batch, index, _dtype(prepared))
+    try:
+        if settings.equalize:
+            equalize(prepared, batches)
+        if settings.smoothing:
+            smooth(prepared, batches, settings.smoothing)
+    except (RuntimeError, IndexError) as error:
+        raise DataError(f"the calibration batches do not fit the network: {error}") from error
+
+
+def _dtype(prepared: fx.GraphModule) -> torch.dtype:
+    (given,) = prepared.graph.find_nodes(op="placeholder")
+    dtype: torch.dtype = given.meta["tensor_meta"].dtype
+    return dtype
+
+
+def _observe(prepared: fx.GraphModule, batches: Iterable[Tensor]) -> None:
+    expected = _dtype(prepared)
     count, lowest, highest = 0, float("inf"), float("-inf")
     with torch.no_grad():
         for index, batch in enumerate(batches):
@@ -73,18 +118,14 @@ def calibrate(prepared: nn.Module, batches: Iterable[Tensor]) -> None:
         raise DataError(
             f"all {count} calibration inputs hold the one value {lowest:g}, so no range can be found; give real inputs"
         )
-    for name, part in observing:
-        if not part.freeze():
-            raise ModelError(f"the network gives NaN or infinity at `{name}` for calibration inputs that are finite")
 
 
 def _extremes(batch: Tensor, index: int, expected: torch.dtype) -> tuple[float, float]:
     floating = expected.is_floating_point
     if batch.numel() == 0 or batch.is_floating_point() != floating or batch.is_complex():
+        wanted = "preprocessed floating-point inputs" if floating else "whole numbers, as are the network's token ids"
         raise DataError(
-            f"calibration batch {index} is {batch.dtype} of shape {tuple(batch.shape)}; give "
-            + ("preprocessed floating-point inputs" if floating else "whole numbers, the token ids that the network takes")
-            + ", at least one"
+            f"calibration batch {index} is {batch.dtype} of shape {tuple(batch.shape)}; give {wanted}, at least one"
         )
     low, high = torch.aminmax(batch)
     if floating and not bool(torch.isfinite(low) & torch.isfinite(high)):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, fx, nn
 
 from compresslab.errors import ModelError, did_you_mean
+from compresslab.quantization.attention import take_apart
 from compresslab.quantization.fake_quant import ActivationQuantizer
 from compresslab.quantization.integer import IntegerEmbedding, IntegerLayer, QuantizeDequantize
 from compresslab.quantization.layers import QuantizedEmbedding, QuantizedLayer
@@ -40,6 +41,8 @@ def insert(module: nn.Module, example: Tensor, settings: QuantizerSettings) -> f
     if any(isinstance(part, _OURS) or type(part).__module__.startswith("torch.ao.nn") for part in module.modules()):
         raise ModelError("the network is quantized already; quantize the float network it came from")
     graph = trace(module, example)
+    if settings.attention == "int8":
+        take_apart(graph, example)
     chosen = _chosen(graph, settings)
     plan = _Plan(graph, settings, frozenset(chosen))
     # All decided before the first part is replaced.

@@ -1,4 +1,4 @@
-"""What the simulated parts become when training is over: integers in buffers, and Q/DQ operators that export to ONNX."""
+"""What the simulated parts become after training: integers in buffers, and Q/DQ operators that export to ONNX."""
 
 from __future__ import annotations
 

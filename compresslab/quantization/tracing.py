@@ -47,8 +47,7 @@ def trace(module: nn.Module, example: Tensor) -> fx.GraphModule:
             f"{name} does not accept an input of shape {tuple(example.shape)} and {example.dtype}: {error}"
         ) from error
     graph = _symbolic(network) or _exported(network, example)
-    with torch.no_grad():
-        ShapeProp(graph).propagate(example)
+    measure_values(graph, example)
     _fold_normalizations(graph)
     _drop_identities(graph)
     _normalize_calls(graph)
@@ -77,6 +76,12 @@ def _exported(network: nn.Module, example: Tensor) -> fx.GraphModule:
             "take the same path whatever the values and batch sizes it sees, or quantize the exported file with ONNX "
             "Runtime's quantizer"
         ) from error
+
+
+def measure_values(graph: fx.GraphModule, example: Tensor) -> None:
+    """Gives each node the shape and dtype that it has for `example`."""
+    with torch.no_grad():
+        ShapeProp(graph).propagate(example)
 
 
 def submodule(graph: fx.GraphModule, node: object) -> nn.Module | None:

@@ -1,0 +1,43 @@
+"""Attention taken apart, so that the two matrix products in it can be quantized."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional
+
+from compresslab.quantization.tracing import measure_values, shape_of
+
+if TYPE_CHECKING:
+    from torch import Tensor, fx
+
+_ATEN = torch.ops.aten
+_ATTENTION = _ATEN.scaled_dot_product_attention.default
+
+
+def take_apart(graph: fx.GraphModule, example: Tensor) -> None:
+    """Replaces, in place, each attention by two matrix products, a scaling, a mask where there is one, and a softmax.
+
+    One that is causal, drops out, or shares keys among queries stays whole, and in float.
+    """
+    for node in graph.graph.find_nodes(op="call_function", target=_ATTENTION):
+        query, key, value, mask, drops, causal = (*node.args, *(None, 0.0, False)[len(node.args) - 3 :])
+        options: dict[str, Any] = {"attn_mask": mask, "dropout_p": drops, "is_causal": causal} | node.kwargs
+        if options["is_causal"] or options["dropout_p"] or options.get("enable_gqa"):
+            continue
+        mask, scale = options["attn_mask"], options.get("scale") or 1 / math.sqrt(shape_of(query)[-1])
+        if mask is not None and not mask.meta["tensor_meta"].dtype.is_floating_point:
+            continue
+        with graph.graph.inserting_before(node):
+            call = graph.graph.call_function
+            scores = call(_ATEN.matmul.default, (query, call(_ATEN.transpose.int, (key, -2, -1))))
+            scores = call(_ATEN.mul.Tensor, (scores, scale))
+            if mask is not None:
+                scores = call(_ATEN.add.Tensor, (scores, mask))
+            weights = call(functional.softmax, (scores,), {"dim": -1})
+            node.replace_all_uses_with(call(_ATEN.matmul.default, (weights, value)))
+        graph.graph.erase_node(node)
+    graph.recompile()
+    measure_values(graph, example)

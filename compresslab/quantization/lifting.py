@@ -49,6 +49,9 @@ def export_and_lift(network: nn.Module, example: Tensor) -> fx.GraphModule:
         elif node.target in _COPIES:
             node.replace_all_uses_with(node.args[0])
             graph.graph.erase_node(node)
+        elif node.target == _ATEN.view.default:
+            # A view asks for strides that hold no longer once something is put before it.
+            node.target = _ATEN.reshape.default
     _lift(graph)
     graph.graph.eliminate_dead_code()
     (output,) = graph.graph.find_nodes(op="output")
@@ -63,6 +66,8 @@ def export_and_lift(network: nn.Module, example: Tensor) -> fx.GraphModule:
 
 def _lift(graph: fx.GraphModule) -> None:
     made: dict[tuple[object, ...], str] = {}
+    # Read before the first module takes the place of those that hold them.
+    owned = dict(graph.named_parameters(remove_duplicate=False)) | dict(graph.named_buffers(remove_duplicate=False))
     for node in list(graph.graph.nodes):
         build = _BUILDERS.get(node.target) if node.op == "call_function" else None
         if build is None:
@@ -73,7 +78,7 @@ def _lift(graph: fx.GraphModule) -> None:
         stored = {key: value for key, value in arguments.items() if isinstance(value, fx.Node) and key != activation}
         if not isinstance(weight, fx.Node) or any(value.op != "get_attr" for value in stored.values()):
             continue
-        values = arguments | {key: _attribute(graph, str(value.target)) for key, value in stored.items()}
+        values = arguments | {key: owned[str(value.target)] for key, value in stored.items()}
         module = build(values)
         if module is None:
             continue
@@ -98,13 +103,6 @@ def _arguments(node: fx.Node) -> dict[str, object]:
     given = {argument.name: value for argument, value in zip(schema, node.args, strict=False)}
     defaults = {argument.name: argument.default_value for argument in schema if argument.has_default_value()}
     return defaults | given | dict(node.kwargs)
-
-
-def _attribute(graph: fx.GraphModule, name: str) -> object:
-    value: object = graph
-    for part in name.split("."):
-        value = getattr(value, part)
-    return value
 
 
 def _free_name(weight: str, taken: set[str]) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional
 
-from compresslab.quantization.tracing import measure_values, shape_of
+from compresslab.quantization.lifting import arguments_of
+from compresslab.quantization.tracing import is_float_tensor, measure_values, shape_of
 
 if TYPE_CHECKING:
     from torch import Tensor, fx
@@ -20,16 +21,16 @@ _ATTENTION = _ATEN.scaled_dot_product_attention.default
 def take_apart(graph: fx.GraphModule, example: Tensor) -> None:
     """Replaces, in place, each attention by two matrix products, a scaling, a mask where there is one, and a softmax.
 
-    One that is causal, drops out, or shares keys among queries stays whole, and in float.
+    One that is causal, drops out, shares keys among queries, or has a mask of truth values stays whole, and in float.
     """
     for node in graph.graph.find_nodes(op="call_function", target=_ATTENTION):
-        query, key, value, mask, drops, causal = (*node.args, *(None, 0.0, False)[len(node.args) - 3 :])
-        options: dict[str, Any] = {"attn_mask": mask, "dropout_p": drops, "is_causal": causal} | node.kwargs
-        if options["is_causal"] or options["dropout_p"] or options.get("enable_gqa"):
+        given = arguments_of(node)
+        query, key, value, mask = (given[name] for name in ("query", "key", "value", "attn_mask"))
+        if given["is_causal"] or given["dropout_p"] or given["enable_gqa"]:
             continue
-        mask, scale = options["attn_mask"], options.get("scale") or 1 / math.sqrt(shape_of(query)[-1])
-        if mask is not None and not mask.meta["tensor_meta"].dtype.is_floating_point:
+        if mask is not None and not is_float_tensor(mask):
             continue
+        scale = given["scale"] or 1 / math.sqrt(shape_of(query)[-1])
         with graph.graph.inserting_before(node):
             call = graph.graph.call_function
             scores = call(_ATEN.matmul.default, (query, call(_ATEN.transpose.int, (key, -2, -1))))

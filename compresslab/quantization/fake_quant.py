@@ -67,9 +67,7 @@ class ActivationQuantizer(nn.Module):
     scale: Tensor
     zero_point: Tensor
 
-    def __init__(
-        self, observer: Observer, *, learn_scale: bool, bounds: tuple[float, float] | None = None
-    ) -> None:
+    def __init__(self, observer: Observer, *, learn_scale: bool, bounds: tuple[float, float] | None = None) -> None:
         super().__init__()
         self.observer: Observer | None = observer
         self._bounds = bounds or (-math.inf, math.inf)

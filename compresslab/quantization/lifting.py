@@ -9,7 +9,7 @@ graph. Dropout is gone.
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -53,6 +53,9 @@ def export_and_lift(network: nn.Module, example: Tensor) -> fx.GraphModule:
             # A view asks for strides that hold no longer once something is put before it.
             node.target = _ATEN.reshape.default
     _lift(graph)
+    for node in graph.graph.find_nodes(op="get_attr"):
+        if not node.users:
+            graph.graph.erase_node(node)
     graph.graph.eliminate_dead_code()
     (output,) = graph.graph.find_nodes(op="output")
     if len(output.args[0]) != 1 or not isinstance(output.args[0][0], fx.Node):
@@ -72,7 +75,7 @@ def _lift(graph: fx.GraphModule) -> None:
         build = _BUILDERS.get(node.target) if node.op == "call_function" else None
         if build is None:
             continue
-        arguments = _arguments(node)
+        arguments = arguments_of(node)
         weight = arguments["weight"]
         activation = "indices" if "indices" in arguments else "input"
         stored = {key: value for key, value in arguments.items() if isinstance(value, fx.Node) and key != activation}
@@ -97,7 +100,7 @@ def _lift(graph: fx.GraphModule) -> None:
             graph.graph.erase_node(node)
 
 
-def _arguments(node: fx.Node) -> dict[str, object]:
+def arguments_of(node: fx.Node) -> dict[str, Any]:
     """The arguments of an ATen call by name, those left out with their defaults."""
     schema = node.target._schema.arguments  # type: ignore[union-attr]
     given = {argument.name: value for argument, value in zip(schema, node.args, strict=False)}

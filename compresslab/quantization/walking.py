@@ -96,17 +96,16 @@ def _compute(
         module = _in_float(module)
     results = []
     for index in range(len(batches)):
-        arguments, options = (
-            fx.node.map_arg(given, lambda one, index=index: values[one][index])  # type: ignore[misc]
-            for given in (node.args, node.kwargs)
-        )
+        here = {one: values[one][index] for one in node.all_input_nodes}
+        arguments: Any = fx.node.map_arg(node.args, here.__getitem__)
+        options: Any = fx.node.map_arg(node.kwargs, here.__getitem__)
         if module is not None:
-            results.append(module(*arguments, **options))  # type: ignore[misc, arg-type]
+            results.append(module(*arguments, **options))
         elif node.op == "call_method":
-            results.append(getattr(arguments[0], str(node.target))(*arguments[1:], **options))  # type: ignore[index, arg-type]
+            results.append(getattr(arguments[0], str(node.target))(*arguments[1:], **options))
         else:
             assert callable(node.target)
-            results.append(node.target(*arguments, **options))  # type: ignore[misc, arg-type]
+            results.append(node.target(*arguments, **options))
     return results
 
 

@@ -59,11 +59,16 @@ def test_what_is_concatenated_shares_one_quantizer(build, images):
 
 def test_the_residual_stream_of_a_transformer_stays_float(build, images):
     """Only normalizations read it: quantizing it would lose precision and win no kernel."""
-    found = names(build("vit"), images)
-    assert found == [
-        "x", "patches", "blocks_0_norm1", "reshape_1", "blocks_0_norm2", "gelu",
-        "blocks_1_norm1", "reshape_3", "blocks_1_norm2", "gelu_1", "select",
+    prepared = prepare(build("vit"), images, SETTINGS)
+    quantized = [node.all_input_nodes[0] for node in prepared.graph.nodes if str(node.target).startswith("quantizers.")]
+    assert [str(node.target) for node in quantized] == [
+        "x", "patches",
+        "blocks.0.norm1", "aten.reshape.default", "blocks.0.norm2", "aten.gelu.default",
+        "blocks.1.norm1", "aten.reshape.default", "blocks.1.norm2", "aten.gelu.default",
+        "aten.select.int",
     ]  # fmt: skip
+    readers = [str(user.target) for node in quantized for user in node.users]
+    assert not any("add" in reader for reader in readers)
 
 
 def test_only_the_layers_named(build, images):

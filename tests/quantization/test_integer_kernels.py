@@ -54,9 +54,12 @@ def run(artifact: Artifact, images: Tensor) -> np.ndarray:
 @pytest.mark.parametrize(
     ("name", "operators"),
     [
-        ("residual", 6 + 2 + 1 + 1), ("vgg", 2 + 1 + 2), ("mobile", 4 + 1 + 1 + 1),
-        ("gated", 5 + 1 + 2 + 1), ("dense", 4 + 2 + 1),
-    ],  # fmt: skip
+        ("residual", 6 + 2 + 1 + 1),
+        ("vgg", 2 + 1 + 2),
+        ("mobile", 4 + 1 + 1 + 1),
+        ("gated", 5 + 1 + 2 + 1),
+        ("dense", 4 + 2 + 1),
+    ],
 )
 def test_every_operator_runs_as_an_integer_kernel(name, operators, exported):
     """Convolutions (depthwise and odd widths too), sums, average pools, and linear layers with the one that answers."""

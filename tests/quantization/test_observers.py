@@ -124,7 +124,7 @@ def test_entropy_keeps_what_is_evenly_spread():
 
 
 def test_entropy_is_not_misled_by_zeros():
-    """Half of all values are zero after a ReLU; spread over the bins of the first level, they would outweigh the rest."""
+    """Half of all values after a ReLU; spread over the bins of the first level, they would outweigh the rest."""
     values = normal(50_000).abs()
     plain, rectified = Entropy(), Entropy()
     plain.update(values)

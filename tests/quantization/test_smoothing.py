@@ -47,11 +47,11 @@ def test_it_rescues_outlier_channels(observer, build, images):
             for norm, layer in ((block.norm1, block.qkv), (block.norm2, block.fc1)):
                 norm.weight[:2] *= 100.0
                 layer.weight[:, :2] /= 100.0
-    expected = network(images)
+    expected = network(images).detach()
     errors = {}
     for strength in (0.0, 0.5):
         settings = QuantizerSettings(observer=observer, smoothing=strength, correct_biases=False)
         prepared = prepare(network, images, settings)
         calibrate(prepared, [images])
-        errors[strength] = float((prepared(images) - expected).square().mean() / expected.square().mean())
+        errors[strength] = float((prepared(images).detach() - expected).square().mean() / expected.square().mean())
     assert errors[0.5] < 0.2 * errors[0.0]

@@ -73,8 +73,8 @@ def _exported(network: nn.Module, example: Tensor) -> fx.GraphModule:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(
             f"{type(network).__name__} cannot be traced, so its operators cannot be quantized: {reason}; let `forward` "
-            "take the same path whatever the values and batch sizes it sees (`x.shape[0]`, where `len(x)` would fix it), "
-            "or quantize the exported file with ONNX Runtime's quantizer"
+            "take the same path whatever the values and batch sizes it sees (`x.shape[0]`, where `len(x)` would fix "
+            "it), or quantize the exported file with ONNX Runtime's quantizer"
         ) from error
 
 

@@ -23,7 +23,7 @@ def test_a_bias_by_hand():
     with torch.no_grad():
         torch.testing.assert_close(prepared(inputs).mean(), network(inputs).mean())
     # The inputs' own rounding to 255 steps adds to it; its mean is nearly nothing.
-    assert abs(float(prepared.get_parameter("0.layer.bias")) - 0.3 * 0.5) < 0.15
+    assert abs(prepared.get_parameter("0.layer.bias").item() - 0.3 * 0.5) < 0.15
 
 
 def test_every_channel_mean_is_that_of_the_float_network(build, images):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import chain
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING
 
 import torch
@@ -62,15 +62,16 @@ def calibrate(prepared: nn.Module, batches: Iterable[Tensor]) -> None:
     prepared.eval()
     given = iter(batches)
     first = _first(given, settings.correction_samples)
+    kept = _cut(first, settings.correction_samples)
     if first:
-        _balance(prepared, first, settings)
+        _balance(prepared, kept, settings)
     _observe(prepared, chain(first, given))
     for name, part in observing:
         if not part.freeze():
             raise ModelError(f"the network gives NaN or infinity at `{name}` for calibration inputs that are finite")
     steps = settings.rounding_steps if settings.rounding == "adaround" else 0
     if steps or settings.correct_biases:
-        correct(prepared, first, rounding_steps=steps, biases=settings.correct_biases)
+        correct(prepared, kept, rounding_steps=steps, biases=settings.correct_biases)
 
 
 def _first(batches: Iterator[Tensor], samples: int) -> list[Tensor]:
@@ -79,6 +80,12 @@ def _first(batches: Iterator[Tensor], samples: int) -> list[Tensor]:
     while sum(map(len, taken)) < samples and (batch := next(batches, None)) is not None:
         taken.append(batch)
     return taken
+
+
+def _cut(batches: list[Tensor], samples: int) -> list[Tensor]:
+    """The first samples, in batches as they came."""
+    before = accumulate(map(len, batches), initial=0)
+    return [batch[: samples - start] for start, batch in zip(before, batches, strict=False) if start < samples]
 
 
 def _balance(prepared: fx.GraphModule, batches: list[Tensor], settings: QuantizerSettings) -> None:

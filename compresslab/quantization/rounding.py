@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from compresslab.quantization.fake_quant import WEIGHT_RANGE
 from compresslab.quantization.layers import QuantizedLayer, layer_function
@@ -23,7 +23,7 @@ _REGULARIZER = 0.01
 _WARM_UP = 0.2
 _SHARPNESS = (20.0, 2.0)
 _LEARNING_RATE = 0.01
-_PER_STEP = 32
+_IMAGES_PER_STEP, _ROWS_PER_STEP = 32, 256
 _SEED = 0
 
 
@@ -53,13 +53,17 @@ def round_adaptively(
     nearest = torch.where(fixed, (weight / scale).round(), lower + (rest >= 0.5))
     inside = ((rest - _STRETCH_LOW) / (_STRETCH_HIGH - _STRETCH_LOW)).clamp(0.01, 0.99)
     choice = torch.logit(inside).requires_grad_()
+    if isinstance(layer, nn.Linear):
+        # Rows alone, as texts of different batches may differ in length.
+        inputs, expected = ([value.flatten(0, -2) for value in values] for values in (inputs, expected))
     all_inputs, targets = torch.cat(list(inputs)), torch.cat(list(expected))
+    per_step = _ROWS_PER_STEP if isinstance(layer, nn.Linear) else _IMAGES_PER_STEP
     spread = float(targets.var().clamp_min(1e-12))
     optimizer = torch.optim.Adam([choice], _LEARNING_RATE)
     generator = torch.Generator().manual_seed(_SEED)
     with torch.enable_grad():
         for step in range(steps):
-            picked = torch.randperm(len(all_inputs), generator=generator)[:_PER_STEP]
+            picked = torch.randperm(len(all_inputs), generator=generator)[:per_step]
             up = _rectified(choice)
             on_grid = torch.where(fixed, nearest, lower + up).clamp(*WEIGHT_RANGE) * scale
             loss = (compute(all_inputs[picked], on_grid, bias) - targets[picked]).square().mean() / spread

@@ -1,4 +1,3 @@
-import pytest
 import torch
 from torch import nn
 
@@ -38,8 +37,7 @@ def test_a_normalization_that_a_residual_reads_stays(build, ids):
     assert smooth(prepared, [ids], 0.5) == 0
 
 
-@pytest.mark.parametrize("observer", ["minmax", "mse"])
-def test_it_rescues_outlier_channels(observer, build, images):
+def test_it_rescues_outlier_channels(build, images):
     """As large language models have them: one scale for values a hundred times apart."""
     network = build("vit")
     with torch.no_grad():
@@ -50,7 +48,7 @@ def test_it_rescues_outlier_channels(observer, build, images):
     expected = network(images).detach()
     errors = {}
     for strength in (0.0, 0.5):
-        settings = QuantizerSettings(observer=observer, smoothing=strength, correct_biases=False)
+        settings = QuantizerSettings(observer="minmax", smoothing=strength, correct_biases=False)
         prepared = prepare(network, images, settings)
         calibrate(prepared, [images])
         errors[strength] = float((prepared(images).detach() - expected).square().mean() / expected.square().mean())

@@ -1,6 +1,7 @@
 """Transformers in INT8: which kernels ONNX Runtime runs, what they answer, and what the file weighs."""
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +122,7 @@ def test_the_file_is_a_quarter(to_file, ids, build):
     assert to_file(converted, ids).stat().st_size <= 0.28 * to_file(network, ids).stat().st_size
 
 
-@pytest.mark.parametrize("name", ["vit", "bert"])
+@pytest.mark.parametrize("name", ["vit", pytest.param("bert", marks=pytest.mark.slow)])
 def test_training_with_learned_scales(name, build, images, ids, to_file):
     """The loss falls, every weight and scale has a gradient, and the exported file predicts what was trained."""
     example = images if name == "vit" else ids
@@ -130,7 +131,7 @@ def test_training_with_learned_scales(name, build, images, ids, to_file):
     prepared.train()
     optimizer = torch.optim.Adam(prepared.parameters(), 3e-3)
     losses = []
-    for _ in range(30):
+    for _ in range(20):
         loss = nn.functional.cross_entropy(prepared(example), targets)
         optimizer.zero_grad()
         loss.backward()
@@ -144,6 +145,17 @@ def test_training_with_learned_scales(name, build, images, ids, to_file):
     found = run(to_file(convert(prepared), example), example)
     assert (found.argmax(1) == simulated.argmax(1)).mean() >= 0.98
     assert decibels(simulated, found) > 25
+
+
+@pytest.fixture(scope="module")
+def torchvision_operators() -> Iterator[None]:
+    """What PyPI's torchvision, which transformers and timm import where it is, looks for beside a torch for the CPU."""
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for operator in ("nms", "qnms"):
+        if not hasattr(torch.ops.torchvision, operator):
+            library.define(f"{operator}(Tensor dets, Tensor scores, float threshold) -> Tensor")
+    yield
+    del library
 
 
 def hugging_face_vit() -> tuple[nn.Module, Tensor, int]:
@@ -180,6 +192,7 @@ class Logits(nn.Module):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("make", [hugging_face_vit, hugging_face_bert])
+@pytest.mark.usefixtures("torchvision_operators")
 def test_networks_of_hugging_face(make, to_file, tmp_path):
     torch.manual_seed(0)
     network, example, expected = make()
@@ -194,11 +207,8 @@ def test_networks_of_hugging_face(make, to_file, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("torchvision_operators")
 def test_a_vit_of_timm(to_file, tmp_path):
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    for operator in ("nms", "qnms"):  # PyPI's torchvision asks for them beside a torch for the CPU
-        if not hasattr(torch.ops.torchvision, operator):
-            library.define(f"{operator}(Tensor dets, Tensor scores, float threshold) -> Tensor")
     timm = pytest.importorskip("timm")
     torch.manual_seed(0)
     network = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=1, num_classes=3).eval()

@@ -3,6 +3,7 @@
 python -m benchmarks.pruning_latency            four ways, four shares, three seeds; then INT8 on the fastest
 python -m benchmarks.pruning_latency --quick    one share, one seed, one epoch on little data: proves that it runs
 python -m benchmarks.pruning_latency --table    the tables of the last full run
+python -m benchmarks.pruning_latency --finished the tables of the recoveries that are finished, without any more
 python -m benchmarks.pruning_latency --beside   in a second process, on another core: every other recovery first
 
 The cuts are made once: `latency-aware` by the `prune` stage with a target of latency; the others at the ratio whose
@@ -72,7 +73,7 @@ BENCH = BenchSettings(points=(BenchPoint(),), min_seconds=2.0, processes=5)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Cuts, measures, recovers, quantizes; prints the tables; publishes the document."""
-    asked = options(__doc__, arguments, "--beside")
+    asked = options(__doc__, arguments, "--beside", "--finished")
     if asked.table:
         print(markdown(load(NAME)))
         return
@@ -81,10 +82,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for share in wanted_shares:
         for method in METHODS:
             work.cut(method, share)
-    # The smallest networks first: they are the quickest.
-    wanted = [(method, share, seed) for share in sorted(wanted_shares) for seed in seeds for method in METHODS]
+    # The question is asked of two ways; the smallest networks first, as they are the quickest.
+    ways = ((OURS, GLOBAL), tuple(method for method in METHODS if method not in (OURS, GLOBAL)))
+    wanted = [
+        (method, share, seed)
+        for methods in ways
+        for share in sorted(wanted_shares)
+        for seed in seeds
+        for method in methods
+    ]
     first = int(asked.beside)
-    for method, share, seed in (*wanted[first::2], *wanted[1 - first :: 2]):
+    for method, share, seed in () if asked.finished else (*wanted[first::2], *wanted[1 - first :: 2]):
         work.recovered(method, share, seed)
     if asked.beside:
         return
@@ -183,11 +191,10 @@ class _Work:
         """Share of the teacher's time, by the table."""
         if self._costs is None:
             (timing,) = self._clock.measure([self._teacher])
-            table = self._clock.table("fp32")
-            layers = layers_of(self._teacher.module, self._example())
             self._costs = Costs(
-                layers, self._groups, table, measured_ms=timing.ms, fixed_ms=table.call_ms, step=ROUND_TO
-            )
+                layers_of(self._teacher.module, self._example()), self._groups, self._clock.table("fp32"),
+                measured_ms=timing.ms, beside=self._clock.beside(self._teacher, "fp32"), step=ROUND_TO,
+            )  # fmt: skip
         widths = _widths(module)
         return self._costs.share({group.name: widths[group.name] for group in self._groups})
 
@@ -228,11 +235,11 @@ class _Work:
         timings = self._clock.measure([self._teacher, *(self.cut(*name) for name in names)])
         found = []
         for (method, share), timing in zip(names, timings[1:], strict=True):
-            record = _read(self._place(method, share, "cut") / "record.json")
-            parameters = _parameters(self.cut(method, share).module)
+            module = self.cut(method, share).module
             found.append(
                 {"method": method, "asked": share, "measured": _plain(timing.share), "ms": timing.ms,
-                 "parameters": parameters, **record}
+                 "parameters": _parameters(module), "predicted": round(self._predicted(module), 4),
+                 "widths": _widths(module)}
             )  # fmt: skip
         return found
 
@@ -242,18 +249,22 @@ class _Work:
         found = []
         for share in wanted:
             right = {
-                method: [self._right(self.recovered(method, share, seed).module, "test") for seed in seeds]
+                method: {
+                    seed: self._right(self.recovered(method, share, seed).module, "test")
+                    for seed in seeds
+                    if (self._place(method, share, f"seed{seed}") / "record.json").is_file()
+                }
                 for method in METHODS
             }
-            means = {method: np.mean(np.stack(ones), 0) for method, ones in right.items()}
-            for method in METHODS:
-                validation = [
-                    _read(self._place(method, share, f"seed{seed}") / "record.json")["validation"] for seed in seeds
-                ]
+            for method, by_seed in right.items():
+                records = [_read(self._place(method, share, f"seed{seed}") / "record.json") for seed in by_seed]
+                mean = np.mean(list(by_seed.values()), 0)
+                ours = np.mean([right[OURS][seed] for seed in by_seed], 0)
                 found.append(
-                    {"method": method, "asked": share, "test": [float(one.mean()) for one in right[method]],
-                     "validation": validation, "delta": _paired(means[method], teacher),
-                     "ours_minus_this": _paired(means[OURS], means[method])}
+                    {"method": method, "asked": share, "seeds": list(by_seed),
+                     "test": [float(one.mean()) for one in by_seed.values()],
+                     "validation": [record["validation"] for record in records], "delta": _paired(mean, teacher),
+                     "ours_minus_this": _paired(ours, mean)}
                 )  # fmt: skip
         return found
 
@@ -363,9 +374,9 @@ def _text(estimate: Mapping[str, float], scale: float, form: str) -> str:
 def markdown(body: Mapping[str, Any]) -> str:
     """The tables."""
     lines = [
-        "| asked | way | parameters | predicted | measured share of the time | test, points against the teacher | "
-        "latency-aware is better by |",
-        "| ---: | --- | ---: | ---: | ---: | ---: | ---: |",
+        "| asked | way | parameters | predicted | measured share of the time | seeds | test, points against the "
+        "teacher | latency-aware is better by |",
+        "| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     accuracy = {(one["method"], one["asked"]): one for one in body["accuracy"]}
     errors = []
@@ -373,16 +384,17 @@ def markdown(body: Mapping[str, Any]) -> str:
         found = accuracy[one["method"], one["asked"]]
         ours = "" if one["method"] == OURS else _text(found["ours_minus_this"], 100, "+.2f")
         errors.append(abs(one["predicted"] / one["measured"]["value"] - 1))
-        lines.append(
-            f"| {one['asked']:g} | {one['method']} | {one['parameters']:,} | {one['predicted']:.3f} | "
-            f"{_text(one['measured'], 1, '.3f')} | {_text(found['delta'], 100, '+.2f')} | {ours} |"
-        )
+        cells = (
+            f"{one['asked']:g}", one["method"], f"{one['parameters']:,}", f"{one['predicted']:.3f}",
+            _text(one["measured"], 1, ".3f"), str(len(found["seeds"])), _text(found["delta"], 100, "+.2f"), ours,
+        )  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
     teacher, seeds = body["teacher"], body["seeds"]
     lines += [
         "",
         f"The teacher: {teacher['parameters']:,} parameters, {100 * teacher['test']:.2f} % on test. Means of "
-        f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}; intervals of accuracy are paired over the test images, of "
-        f"time over rounds and processes, all networks measured side by side. Each recovered for "
+        f"the seeds; intervals of accuracy are paired over the test images, differences also by seed, of time over "
+        f"rounds and processes, all networks measured side by side. Each recovered for "
         f"{body['recipe']['epochs']} epochs with the teacher's answers. Predicted and measured time differ by "
         f"{100 * float(np.median(errors)):.1f} % (median), {100 * max(errors):.1f} % at most.",
         "",

@@ -1,4 +1,4 @@
-"""The machine's clock, as stages are given it: layers by a table in the store, networks exported and run side by side."""
+"""The machine's clock, as stages are given it: layers by a table, networks exported and run side by side."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from compresslab.measure.artifact import Artifact
     from compresslab.measure.bench import BenchSettings
     from compresslab.measure.preprocessing import Samples
+    from compresslab.pruning.costs import Beside
     from compresslab.pruning.one_layer import Precision
     from compresslab.store import Store
 
@@ -53,6 +54,21 @@ class MachineClock:
         return LatencyTable(
             self._store, precision, batch=point.batch, threads=point.threads, on_measuring=self._on_measuring
         )
+
+    def beside(self, model: TorchModel, precision: Precision) -> Beside:
+        """What the network takes beside its layers, by ONNX Runtime's profile of it.
+
+        Raises:
+            BenchmarkFailed: The measuring process died.
+            ModelError: The network cannot be exported.
+        """
+
+        def timed() -> Beside:
+            with TemporaryDirectory(prefix="compresslab-clock-") as folder:
+                artifact = self._export(model, Path(folder))
+                return self.table(precision).beside(artifact.graphs[self._bench.points[0].graph])
+
+        return on_main(timed)
 
     def measure(self, models: Sequence[TorchModel]) -> tuple[Timing, ...]:
         """Networks, exported and measured interleaved.

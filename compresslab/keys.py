@@ -10,12 +10,14 @@ import torch
 
 from compresslab.digest import code_digest, digest_of, library_versions
 from compresslab.pipeline import variants
+from compresslab.user_code import source_digest
 from compresslab.world import world
 
 if TYPE_CHECKING:
     from compresslab.candidate import Step
     from compresslab.nodes import Node
     from compresslab.pipeline import Pipeline
+    from compresslab.pruning import Precision
     from compresslab.stage import Stage
     from compresslab.tasks import Task
 
@@ -25,6 +27,11 @@ LIBRARIES = ("torch", "torch-pruning", "accelerate", "numpy", "onnx", "onnxscrip
 def assesses(stage: Stage) -> bool:
     """Whether the stage decides by what is measured, so that replaying it takes what it decided."""
     return getattr(stage, "mode", None) == "auto" or getattr(stage, "assesses", False) or getattr(stage, "timed", False)
+
+
+def ships(pipeline: Pipeline) -> Precision:
+    """The precision that the pipeline ends with."""
+    return "int8" if any(stage.kind == "quantize" for stage in pipeline.stages) else "fp32"
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,10 @@ class Keys:
             "parent": parent.digest,
             "teacher": teacher,
             "surroundings": self.surroundings(),
+            "own": {name: source_digest(name) for one in variants(stage) for name in getattr(one, "code", ())},
         }
+        if getattr(stage, "timed", False):
+            parts["ships"] = ships(self.pipeline)
         libraries = sorted({name for one in variants(stage) for name in getattr(one, "libraries", ())})
         if libraries:
             parts["libraries"] = library_versions(*libraries)

@@ -12,6 +12,7 @@ from compresslab.distillation.preflight import require_trainable
 from compresslab.errors import BadInput, ConfigError, Problem
 from compresslab.pipeline import variants
 from compresslab.preflight import fitting
+from compresslab.pruning import find_groups
 from compresslab.quantization import QuantizerSettings, prepare
 from compresslab.stages import Distill, Mutual, Prune, Quantize
 from compresslab.teacher import OUTPUT
@@ -88,8 +89,10 @@ class _Rehearsal:
         module = self._network.module
         if isinstance(stage, Distill):
             yield "", stage.recipe, module
-        elif isinstance(stage, Prune) and stage.recover is not None:
-            yield ".recover", stage.recover, module  # narrower layers keep their names and axes
+        elif isinstance(stage, Prune):
+            find_groups(module, torch.from_numpy(self._task.batch("calibration", np.arange(2), None)))
+            if stage.recover is not None:
+                yield ".recover", stage.recover, module  # narrower layers keep their names and axes
         elif isinstance(stage, Quantize) and stage.mode != "ptq" and stage.backend == "own":
             reads_layers = any(entry.term.layers for entry in stage.qat.losses or ())
             yield ".qat", stage.qat, self._prepared(stage, module) if reads_layers else module

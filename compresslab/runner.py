@@ -24,7 +24,7 @@ from compresslab.config import dump_pipeline
 from compresslab.digest import digest_of, library_versions
 from compresslab.errors import BadInput, CompresslabError, StageFailed, StoreError
 from compresslab.export import export
-from compresslab.keys import LIBRARIES, Keys, assesses
+from compresslab.keys import LIBRARIES, Keys, assesses, ships
 from compresslab.launcher import started_alone
 from compresslab.measure.artifact import Artifact, load_artifact, write_manifest
 from compresslab.measure.budget import check
@@ -250,7 +250,7 @@ class _Run:
                 key=key,
                 decided=self._decided(stage, key),
                 clock=self._clock(progress),
-                ships="int8" if self.pipeline.stages[-1:] and self.pipeline.stages[-1].kind == "quantize" else "fp32",
+                ships=ships(self.pipeline),
             )
             return Made(stage.apply(parent.candidate(self.trusted), context), tuple(progress.notes))
 

@@ -9,6 +9,7 @@ import pytest
 from benchmarks.document import load
 from compresslab.config import load_pipeline
 from compresslab.distillation.terms import LossTerm
+from compresslab.pruning import CRITERIA
 
 DOCS = Path(__file__).parents[1] / "docs"
 BLOCKS = [
@@ -57,3 +58,9 @@ def test_tables_of_distillation_are_those_of_the_last_full_benchmark(name: str) 
     """`python -m benchmarks.NAME --table` prints what belongs in the page."""
     page = (DOCS / "distillation.md").read_text(encoding="utf-8")
     assert import_module(f"benchmarks.{name}").markdown(load(name)) in page
+
+
+def test_the_page_on_pruning_names_every_importance() -> None:
+    page = (DOCS / "pruning.md").read_text(encoding="utf-8")
+    table = page.partition("## What goes first")[2].partition("`importance: {python")[0]
+    assert set(re.findall(r"`(\w+)`", table)) >= set(CRITERIA)

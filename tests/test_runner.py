@@ -296,6 +296,24 @@ def test_the_lock_file_replays_to_the_same_bytes(finished_run, tmp_path):
     assert {point.id: dict(point.artifact.sha256) for point in again.points} == first
 
 
+@pytest.mark.slow
+def test_a_cut_to_a_measured_time_is_replayed_to_the_same_bytes(tiny_pipeline, tmp_path):
+    """The clock decides once: on a busier machine, or in an empty store, the lock file's widths are followed."""
+    pipeline = alone(
+        tiny_pipeline, Train(epochs=1, batch=64), Prune(latency=0.7, round_to=8, recover=None),
+        model=ModelSpec(residual=Residual(widths=(48, 64))), budget=None,
+    )  # fmt: skip
+    first = run(pipeline, tmp_path / "out")
+    record = first.points[-1].decisions["latency"]
+    assert record["measured"]["value"] < 1
+    assert record["precision"] == "fp32"
+    locked = load_pipeline(tmp_path / "out" / "lock.yaml")
+    again = run(locked, tmp_path / "elsewhere" / "again", store=tmp_path / "cache")
+    assert not any(point.cached for point in again.points)
+    assert again.points[-1].decisions == first.points[-1].decisions
+    assert [dict(one.artifact.sha256) for one in again.points] == [dict(one.artifact.sha256) for one in first.points]
+
+
 # -- the budget ------------------------------------------------------------------------------------------------------
 
 

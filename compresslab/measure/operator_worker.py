@@ -36,24 +36,26 @@ COUNTED = (
 _SIDE_BY_SIDE = 12
 _FEWEST_CALLS = 3
 # More add nothing but lines to the profile, which cost more to read than the calls themselves.
-_MOST_CALLS = 64
+_MOST_CALLS = 32
 _EMPTY_CALLS = 500
 
 
 class OperatorJob(TypedDict):
-    """What to time: graphs with one float32 input of fixed shape each.
+    """What to time: graphs with one float32 input each, of fixed shape but for the batch.
 
     `ruler` is a graph of kernels that do next to nothing, with more and more inputs: the profiler adds to each kernel
     what it takes to write down the inputs' shapes. `empty` is a graph of one such kernel.
 
     `output` becomes JSON, in microseconds: `times`, for each graph what its counted operators took together at each
-    visit; `inputs`, how many inputs each of those has; `own`, at each visit of the ruler a list of inputs and time
-    for each kernel; `calls`, whole calls of `empty` without the profiler.
+    visit, and `inputs`, how many inputs each of those has; `other_times` and `other_inputs`, the same of the operators
+    beside them; `own`, at each visit of the ruler a list of inputs and time for each kernel; `calls` and
+    `ruler_calls`, whole calls of `empty` and of the ruler without the profiler.
     """
 
     graphs: list[str]
     ruler: str
     empty: str
+    batch: int
     threads: int
     session: dict[str, Any]
     visits: int
@@ -88,9 +90,11 @@ def main() -> None:
     """Does the job on stdin."""
     job: OperatorJob = json.load(sys.stdin)
     gc.disable()
-    found: dict[str, Any] = {"times": [], "inputs": [], "own": [], "calls": _calls(job)}
+    found: dict[str, Any] = {"own": [], "calls": _calls(job, job["empty"]), "ruler_calls": _calls(job, job["ruler"])}
+    found |= {key: [] for key in ("times", "inputs", "other_times", "other_inputs")}
     with TemporaryDirectory(prefix="compresslab-operators-") as folder:
-        for start in range(0, len(job["graphs"]), _SIDE_BY_SIDE):
+        # Without any graph, the ruler alone.
+        for start in range(0, max(1, len(job["graphs"])), _SIDE_BY_SIDE):
             _measure(job, job["graphs"][start : start + _SIDE_BY_SIDE], Path(folder), found)
             gc.collect()
     Path(job["output"]).write_text(json.dumps(found), encoding="utf-8")
@@ -111,14 +115,18 @@ def _measure(job: OperatorJob, graphs: Sequence[str], folder: Path, found: dict[
     for one, noted in zip(watched[1:], kernels[1:], strict=True):
         counted = [kernel for kernel in noted if kernel.operator in COUNTED]
         assert counted, f"none of {[kernel.operator for kernel in noted]} is a counted operator"
-        found["times"].append(np.sum([_typical(kernel.durations, one) for kernel in counted], axis=0).tolist())
-        found["inputs"].append([kernel.inputs for kernel in counted])
+        others = [kernel for kernel in noted if kernel.operator not in COUNTED]
+        for key, chosen in (("", counted), ("other_", others)):
+            times = [_typical(kernel.durations, one) for kernel in chosen]
+            found[f"{key}times"].append(np.sum([np.zeros(job["visits"]), *times], axis=0).tolist())
+            found[f"{key}inputs"].append([kernel.inputs for kernel in chosen])
 
 
 def _open(job: OperatorJob, path: str, profile: Path | None) -> _Watched:
     session = open_graph(Path(path), threads=job["threads"], profile=profile, **job["session"])
     (given,) = session.get_inputs()
-    feed = {given.name: np.random.default_rng(0).standard_normal(given.shape, np.float32)}
+    shape = [size if isinstance(size, int) else job["batch"] for size in given.shape]
+    feed = {given.name: np.random.default_rng(0).standard_normal(shape, np.float32)}
     session.run(None, feed)
     return _Watched(session, feed, 1, [])
 
@@ -148,9 +156,9 @@ def _typical(durations: Sequence[int], one: _Watched) -> npt.NDArray[np.float64]
     return np.array(values)
 
 
-def _calls(job: OperatorJob) -> list[float]:
-    """Microseconds of a call of the empty graph, without the profiler, at each visit."""
-    one = _open(job, job["empty"], None)
+def _calls(job: OperatorJob, path: str) -> list[float]:
+    """Microseconds of a call of a graph, without the profiler, at each visit."""
+    one = _open(job, path, None)
     times = []
     for _ in range(job["visits"]):
         noted = []

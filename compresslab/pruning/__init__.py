@@ -18,6 +18,7 @@ from compresslab.pruning.layer_trace import layers_of
 from compresslab.pruning.one_layer import Precision
 from compresslab.pruning.sensitivity import Sensitivity, sensitivity, widths_by_sensitivity
 from compresslab.pruning.shares import Scope, Target, best_units, schedule, widths
+from compresslab.pruning.verdict import Verdict, verdict
 
 __all__ = [
     "CRITERIA",
@@ -41,6 +42,7 @@ __all__ = [
     "Table",
     "Target",
     "Timing",
+    "Verdict",
     "allocate",
     "best_units",
     "count_costs",
@@ -54,6 +56,7 @@ __all__ = [
     "own",
     "schedule",
     "sensitivity",
+    "verdict",
     "widths",
     "widths_by_sensitivity",
     "without",

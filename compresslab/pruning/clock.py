@@ -10,6 +10,7 @@ from compresslab.measure.measurement import Estimate
 
 if TYPE_CHECKING:
     from compresslab.candidate import TorchModel
+    from compresslab.pruning.costs import Beside
     from compresslab.pruning.geometry import Sized
     from compresslab.pruning.one_layer import Precision
 
@@ -29,10 +30,6 @@ class Table(Protocol):
         """Milliseconds of each of these."""
 
     @property
-    def call_ms(self) -> float:
-        """What a call costs that computes nothing."""
-
-    @property
     def digest(self) -> str:
         """Identifies the times that were looked up."""
 
@@ -42,6 +39,9 @@ class Clock(Protocol):
 
     def table(self, precision: Precision) -> Table:
         """The times of layers in this precision."""
+
+    def beside(self, model: TorchModel, precision: Precision) -> Beside:
+        """What the network, which is of this precision, takes beside its layers."""
 
     def measure(self, models: Sequence[TorchModel]) -> tuple[Timing, ...]:
         """Networks, exported and measured interleaved."""

@@ -28,6 +28,26 @@ class Times(Protocol):
 
 
 @dataclass(frozen=True)
+class Beside:
+    """What a network takes beside its layers, in milliseconds, such as `LatencyTable.beside` finds.
+
+    Args:
+        call_ms: A call, whatever the network.
+        kernels_ms: Starting its operators: less with fewer of them, but not with narrower ones.
+        rest_ms: What operators beside the layers do (additions, pooling, softmax, reordering): it shrinks with the
+            volume of the activations. None for what the measurement exceeds all others by, if it does.
+    """
+
+    call_ms: float = 0.0
+    kernels_ms: float = 0.0
+    rest_ms: float | None = None
+
+
+UNKNOWN = Beside()
+"""All that the layers do not explain shrinks with the activations."""
+
+
+@dataclass(frozen=True)
 class Term:
     """A part of the time that depends on some groups alone.
 
@@ -80,17 +100,16 @@ class _Scores:
 class Costs:
     """The time of a network as a function of the units that each group keeps.
 
-    What the layers do not account for (additions, pooling, softmax, reordering, the call itself) is what was measured
-    for the whole network less the sum of the table. `fixed_ms` of it stays, the rest shrinks with the volume of the
-    activations. Where the sum is more than was measured, because operators of one network are faster than alone, it
-    is scaled down. So the prediction for the whole network is the measurement.
+    The layers of the table are scaled to what the parts beside them leave of the measurement: in a network their
+    weights come from farther away than alone, and it may have been measured on a busier machine. So the prediction for
+    the whole network is the measurement.
 
     Args:
         layers: Of the network, see `layer_trace.layers_of`.
         groups: What can be cut from it.
         times: The table; asked at once for all the widths that the groups' levels can give.
         measured_ms: Of the whole network, as it ships; None for the sum of the table alone.
-        fixed_ms: What a call costs whatever the network.
+        beside: What the network takes beside the layers.
         step: Widths are multiples of this; None for what suits each width.
 
     Raises:
@@ -104,7 +123,7 @@ class Costs:
         times: Times,
         *,
         measured_ms: float | None = None,
-        fixed_ms: float = 0.0,
+        beside: Beside = UNKNOWN,
         step: int | None = None,
     ) -> None:
         if measured_ms is not None and measured_ms <= 0:
@@ -120,9 +139,13 @@ class Costs:
         self._look_up([*self._on_levels(), *(layer.sized for layer in self._layers)])
         total = sum(self._known[layer.sized] for layer in self._layers)
         measured = total if measured_ms is None else measured_ms
-        self.fixed_ms = min(fixed_ms, measured) if measured_ms is not None else 0.0
-        self._scale = min(1.0, (measured - self.fixed_ms) / total)
-        self._rest = measured - self.fixed_ms - total * self._scale
+        apart = total + beside.call_ms + beside.kernels_ms
+        # Were the parts measured apart more than the whole, each would be a smaller part of it.
+        shrink = min(1.0, measured / (apart + (beside.rest_ms or 0.0)))
+        self.fixed_ms = beside.call_ms * shrink
+        self._kernels = beside.kernels_ms * shrink
+        self._rest = max(0.0, measured - apart) if beside.rest_ms is None else beside.rest_ms * shrink
+        self._scale = (measured - self.fixed_ms - self._kernels - self._rest) / total
         scores = _scores(self._layers, groups)
         self._volume = float(sum(layer.positions * layer.sized.outputs for layer in self._layers))
         self._volume += sum(score.units * score.each for score in scores)
@@ -159,9 +182,9 @@ class Costs:
 
     @property
     def parts(self) -> Mapping[str, float]:
-        """What the prediction for the whole network is made of: `layers`, the `rest` that shrinks, `fixed`, in ms."""
+        """What the prediction for the whole network is made of: its `layers`, and what is beside them, in ms."""
         layers = sum(self._known[layer.sized] for layer in self._layers) * self._scale
-        return {"layers": layers, "rest": self._rest, "fixed": self.fixed_ms}
+        return {"layers": layers, "rest": self._rest, "kernels": self._kernels, "call": self.fixed_ms}
 
     def _layer_terms(self) -> Iterable[Term]:
         for place, (layer, (inside, outside)) in enumerate(zip(self._layers, self._sides, strict=True)):
@@ -172,7 +195,8 @@ class Costs:
         sized = self._sized(place, dict(zip(names, kept, strict=True)))
         self._look_up([sized])
         volume = self._layers[place].positions * sized.outputs
-        return self._known[sized] * self._scale + self._rest * volume / self._volume
+        own = self._known[sized] * self._scale + self._kernels / len(self._layers)
+        return own + self._rest * volume / self._volume
 
     def _score_term(self, score: _Scores) -> Term:
         return Term(score.layer, (score.group,), lambda kept: self._rest * kept[0] * score.each / self._volume)

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from compresslab.digest import code_digest, digest_of
+from compresslab.digest import code_digest, digest_file, digest_of
 from compresslab.measure.machine import fingerprint
-from compresslab.measure.operators import time_operators
+from compresslab.measure.operators import OperatorTimes, time_operators
 from compresslab.measure.session import SessionOptions
+from compresslab.pruning.costs import Beside
 from compresslab.pruning.geometry import Geometry, Sized
 from compresslab.pruning.one_layer import nothing, one_layer, ruler
 
@@ -64,7 +65,6 @@ class LatencyTable:
         self._session = session
         self._on_measuring = on_measuring
         self._used: dict[Sized, float] = {}
-        self._call_ms: float | None = None
         self._circumstances = {
             "precision": precision,
             "batch": batch,
@@ -95,17 +95,24 @@ class LatencyTable:
             self._measure(missing)
         return {sized: self._used[sized] for sized in asked}
 
-    @property
-    def call_ms(self) -> float:
-        """What a call costs that computes nothing: `fixed_ms` of `Costs`."""
-        if self._call_ms is None:
-            found = self._store.find(_KIND, self._key(None))
-            if found is not None:
-                self._call_ms = float(_read(found)["call"])
-            else:
-                self._measure([])
-                assert self._call_ms is not None
-        return self._call_ms
+    def beside(self, graph: Path) -> Beside:
+        """What a whole network takes beside its convolutions and matrix products; measured once for each file.
+
+        Args:
+            graph: An exported model with one float input, of the precision of the table.
+
+        Raises:
+            BenchmarkFailed: The measuring process died; ONNX Runtime cannot run the graph, for one.
+        """
+        key = digest_of([self._circumstances, digest_file(graph)])
+        entry = self._store.find(_KIND, key)
+        if entry is not None:
+            return Beside(**_read(entry))
+        with TemporaryDirectory(prefix="compresslab-layers-") as folder:
+            found = self._operators([graph], Path(folder))
+        beside = Beside(found.call_ms, found.kernel_ms * found.kernels[0], found.others_ms[0])
+        self._write(key, asdict(beside))
+        return beside
 
     @property
     def digest(self) -> str:
@@ -116,7 +123,7 @@ class LatencyTable:
     def _measure(self, missing: Sequence[Sized]) -> None:
         """Measures these, and keeps what was found as soon as it is found."""
         for number, part in enumerate(_portions(missing)):
-            if self._on_measuring is not None and number == 0 and missing:
+            if self._on_measuring is not None and number == 0:
                 self._on_measuring(f"timing {len(missing)} layers of other widths on this machine")
             times = self._timed(part)
             self._used.update(times)
@@ -126,18 +133,19 @@ class LatencyTable:
     def _timed(self, sizes: Sequence[Sized]) -> dict[Sized, float]:
         with TemporaryDirectory(prefix="compresslab-layers-") as name:
             folder = Path(name)
-            onnx.save(ruler(), str(folder / "ruler.onnx"))
-            onnx.save(nothing(), str(folder / "empty.onnx"))
             paths = [folder / f"{number}.onnx" for number in range(len(sizes))]
             for path, sized in zip(paths, sizes, strict=True):
                 onnx.save(one_layer(sized, self._precision, self._batch), str(path))
-            found = time_operators(
-                paths, folder / "ruler.onnx", folder / "empty.onnx", session=self._session, threads=self._threads
-            )
-        if self._call_ms is None:
-            self._call_ms = found.call_ms
-            self._write(self._key(None), {"call": found.call_ms})
+            found = self._operators(paths, folder)
         return dict(zip(sizes, found.ms, strict=True))
+
+    def _operators(self, graphs: Sequence[Path], folder: Path) -> OperatorTimes:
+        onnx.save(ruler(), str(folder / "ruler.onnx"))
+        onnx.save(nothing(), str(folder / "empty.onnx"))
+        return time_operators(
+            graphs, folder / "ruler.onnx", folder / "empty.onnx",
+            session=self._session, batch=self._batch, threads=self._threads,
+        )  # fmt: skip
 
     def _stored(self, geometry: Geometry) -> dict[Sized, float]:
         found = self._store.find(_KIND, self._key(geometry))
@@ -157,8 +165,8 @@ class LatencyTable:
         with self._store.writing(_KIND, key) as folder:
             (folder / _FILE).write_text(json.dumps(plain), encoding="utf-8")
 
-    def _key(self, geometry: Geometry | None) -> str:
-        return digest_of([self._circumstances, None if geometry is None else asdict(geometry)])
+    def _key(self, geometry: Geometry) -> str:
+        return digest_of([self._circumstances, asdict(geometry)])
 
 
 def _read(entry: Path) -> dict[str, Any]:
@@ -167,7 +175,7 @@ def _read(entry: Path) -> dict[str, Any]:
 
 
 def _portions(sizes: Sequence[Sized]) -> Iterator[Sequence[Sized]]:
-    """Parts whose graphs are on disk at once; one empty part where there is nothing."""
+    """Parts whose graphs are on disk at once."""
     part: list[Sized] = []
     size = 0
     for sized in sizes:

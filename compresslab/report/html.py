@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from compresslab.report import charts, svg, waterfall
+from compresslab.report import charts, sensitivity, svg, waterfall
 from compresslab.report.headline import budget_sentence, headline, selection
 from compresslab.report.lineage import names, ordered
 from compresslab.report.markdown import COMMAND, REPRODUCE
@@ -60,6 +60,7 @@ def html(results: Results) -> str:
         *_waterfall(results),
         table_element(stages_table(results)),
         *_teacher(results),
+        *_sensitivity(results),
         element("h2", None, "Budget"),
         element("p", None, budget_sentence(results)),
         *([bullets(results["budget"]["violations"])] if results["budget"]["violations"] else []),
@@ -134,6 +135,21 @@ def _waterfall(results: Results) -> list[Element]:
         " worse, grey not clearly either. Size and latency are drawn by factors: equal lengths are equal ratios.",
     )
     return [element("figure", None, element("div", {"class": "panels"}, *drawn), caption)]
+
+
+def _sensitivity(results: Results) -> list[Element]:
+    """For each pruning that judged its groups one by one: a picture in a part of the page that opens."""
+    if not svg.drawable():
+        return []
+    found = []
+    for point in results["points"]:
+        judged = point["decisions"].get("sensitivity")
+        if not (isinstance(judged, dict) and "groups" in judged):
+            continue
+        title = f"{point['stage']} ({point['id']}): what each group's units are worth"
+        picture = sensitivity.draw(cast("sensitivity.SensitivityResult", judged), "KL to the answers before the cut")
+        found.append(element("details", None, element("summary", None, title), element("figure", None, picture)))
+    return found
 
 
 def _teacher(results: Results) -> list[Element]:

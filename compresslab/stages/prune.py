@@ -96,7 +96,8 @@ class Prune(Settings):
     @model_validator(mode="after")
     def _check(self) -> Prune:
         if self.given is None and not self.blocks:
-            the_one(self, TARGETS)
+            targets = ", ".join(f"`{name}`" for name in TARGETS)
+            raise ValueError(f"one of {targets} must say how far to go, or `blocks` how many go, but got none")
         if self.given is not None:
             the_one(self, TARGETS)
         if self.latency_ms is not None and self.steps > 1:
@@ -213,9 +214,15 @@ class _Work:
         )
         scores = judge(criterion, evidence, groups)
         if self.to_time is not None:
-            found = self.to_time.cut(Uncut(model, groups, scores, self._damage(model.module)), share, last=last)
+            uncut = Uncut(model, groups, scores, self._damage(model.module))
+            decided = self._decided(len(self.timed))
+            found = (
+                self.to_time.cut(uncut, share, last=last) if decided is None else self.to_time.replayed(uncut, decided)
+            )
             self.timed.append(found.record)
             self.removed.extend(found.removed)
+            decided_then = self.context.decided[0].get("sensitivity") if self.context.decided else None
+            self.sensitivity = decided_then if found.sensitivity is None else dict(found.sensitivity)
             kept, model = found.widths, found.model
         else:
             reached = self._reached(model.module, groups, scores, share / self.left, comparable=criterion.comparable)
@@ -239,12 +246,27 @@ class _Work:
         if self.removed:
             found |= {"removed_blocks": self.removed, "block_damage": self.block_damage}
         if self.timed:
-            found["latency"] = {**self.timed[-1], "steps": [dict(one) for one in self.timed[:-1]]}
+            earlier = [dict(one) for one in self.timed[:-1]]
+            found["latency"] = {**self.timed[-1], "steps": earlier}
         elif self.widths:
             found["left"] = {self.stage.target: round(self.left, 6)}
         if self.sensitivity is not None:
             found["sensitivity"] = self.sensitivity
         return found | ({"loss": self.losses} if self.losses else {})
+
+    def _decided(self, step: int) -> Mapping[str, Any] | None:
+        """What an earlier run decided at this step, where its lock file is replayed."""
+        if self.context.decided is None:
+            return None
+        record = self.context.decided[0].get("latency", {}) if self.context.decided else {}
+        steps = [*record.get("steps", ()), record]
+        if len(steps) != self.stage.steps:
+            raise ModelError(
+                f"the lock file has decisions for {len(steps)} steps of {self.stage.steps}; leave `decided` out of it "
+                "to decide anew"
+            )
+        found: Mapping[str, Any] = steps[step]
+        return found
 
     def _reached(
         self, module: nn.Module, groups: Groups, scores: Mapping[str, Tensor], share: float, *, comparable: bool

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 
 from compresslab.candidate import TorchModel
+from compresslab.errors import ModelError
+from compresslab.measure.measurement import Estimate
 from compresslab.models.blocks import without_blocks
 from compresslab.pruning import (
     Allocation,
@@ -18,20 +20,23 @@ from compresslab.pruning import (
     Choice,
     Costs,
     Problem,
+    Verdict,
     allocate,
     best_units,
     cut,
     find_blocks,
     layers_of,
+    verdict,
     without,
 )
+from compresslab.pruning.sensitivity import GroupSensitivity, Level, Sensitivity
+from compresslab.pruning.shares import channels
 from compresslab.quantization import QuantizerSettings, calibrate, convert, prepare
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
-    from compresslab.measure.measurement import Estimate
-    from compresslab.pruning import Damage, Groups, Precision
+    from compresslab.pruning import Damage, Group, Groups, Precision
     from compresslab.stage import Context
     from compresslab.stages.prune import Prune
 
@@ -52,6 +57,7 @@ class Cut:
     widths: Mapping[str, int]
     removed: tuple[str, ...]
     record: Mapping[str, Any]
+    sensitivity: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -107,14 +113,16 @@ class ToTime:
         Raises:
             ModelError: No widths are that fast.
         """
-        start, now = self._context.clock.measure([self._shipped, self._ship(uncut.model)])
+        clock = self._context.clock
+        shipped = self._ship(uncut.model)
+        start, now = clock.measure([self._shipped, shipped])
         wanted = share if self._stage.latency_ms is None else self._stage.latency_ms / start.ms
-        table = self._context.clock.table(self.precision)
+        table = clock.table(self.precision)
         layers = layers_of(uncut.model.module, self._example)
-        table.ms(layer.sized for layer in layers)
+        beside = clock.beside(shipped, self.precision)
         costs = Costs(
             layers, uncut.groups, table,
-            measured_ms=start.ms * now.share.value, fixed_ms=table.call_ms, step=self._stage.round_to,
+            measured_ms=start.ms * now.share.value, beside=beside, step=self._stage.round_to,
         )  # fmt: skip
         problem, judged = self._problem(uncut, costs)
         tried: list[Attempt] = []
@@ -123,58 +131,70 @@ class ToTime:
             allocation = allocate(problem, aim * start.ms, uncut.groups.kept)
             if any(one.allocation == allocation for one in tried):
                 break
-            predicted = allocation.ms / start.ms
-            if not last:
-                tried.append(Attempt(allocation, predicted, None))
+            measured = clock.measure([self._shipped, self._ship(uncut.without(allocation))])[1].share if last else None
+            gone = _layers_in(uncut.model.module, allocation.removed)
+            share_now = None if measured is None else _over(measured, now.share.value)
+            tried.append(Attempt(allocation, measured, verdict(costs, allocation.keep, gone, share_now)))
+            if measured is None:
                 break
-            measured = self._context.clock.measure([self._shipped, self._ship(uncut.without(allocation))])[1].share
-            tried.append(Attempt(allocation, predicted, measured))
-            self._context.progress.note(
-                f"{allocation.ms:.3g} ms predicted, {predicted:.3f} of the time; measured {measured.value:.3f} "
-                f"[{measured.low:.3f}, {measured.high:.3f}], and {wanted:.3f} is asked for"
-            )
+            self._context.progress.note(f"{tried[-1].verdict.sentence}; {wanted:.3g} of the whole is asked for")
             if abs(measured.value / wanted - 1) <= _TOLERANCE:
                 break
             aim *= wanted / measured.value
         best = _best(tried, wanted)
-        model = uncut.without(best.allocation)
         record = {
             "precision": self.precision,
             "start_ms": round(start.ms, 6),
             "asked": round(wanted, 6),
-            "attempts": [one.to_plain() for one in tried],
-            "predicted": round(best.predicted, 6),
+            "predicted": round(best.allocation.ms / start.ms, 6),
             "measured": None if best.measured is None else _plain(best.measured),
+            "units": dict(best.allocation.keep),
+            "removed": list(best.allocation.removed),
+            "verdict": best.verdict.plain(),
+            "attempts": [one.to_plain() for one in tried],
             "table": table.digest,
-            "damage": judged,
         }
-        return Cut(model, best.allocation.keep, best.allocation.removed, record)
+        allocation = best.allocation
+        return Cut(uncut.without(allocation), allocation.keep, allocation.removed, record, judged.to_plain())
 
-    def _problem(self, uncut: Uncut, costs: Costs) -> tuple[Problem, dict[str, Any]]:
+    @staticmethod
+    def replayed(uncut: Uncut, record: Mapping[str, Any]) -> Cut:
+        """The same cut as an earlier run decided it.
+
+        Raises:
+            ModelError: The decision names groups, units or blocks that are not there.
+        """
+        units, removed = record.get("units"), record.get("removed")
+        known = {group.name for group in uncut.groups}
+        if not isinstance(units, dict) or not isinstance(removed, list) or not set(units) <= known:
+            raise ModelError(
+                "the lock file's decision does not name the units of this network's groups; leave `decided` out of it "
+                "to decide anew"
+            )
+        allocation = Allocation(units, tuple(removed), 0.0, 0.0)
+        return Cut(uncut.without(allocation), units, tuple(removed), record)
+
+    def _problem(self, uncut: Uncut, costs: Costs) -> tuple[Problem, Sensitivity]:
         """What may be cut, with the damage of each group alone at every width that saves time."""
         module, damage = uncut.model.module, uncut.damage
         levels = {group.name: _worth_a_look(costs, group.name, costs.levels[group.name]) for group in uncut.groups}
-        self._context.progress.note(
-            f"judging {sum(map(len, levels.values())) - len(levels)} widths of {len(levels)} groups by their damage"
-        )
-        choices, judged = [], dict[str, Any]()
+        count = sum(map(len, levels.values())) - len(levels)
+        self._context.progress.start(f"{self._stage.kind}: judging widths by their damage", count)
+        choices, judged = [], []
         for group in uncut.groups:
             found = [0.0]
             for units in reversed(levels[group.name][:-1]):
                 keep = best_units([group], uncut.scores, {group.name: units})
+                # Never less than that of a wider one: what a cut seems to gain is no licence for the next.
                 found.append(max(found[-1], damage(cut(module, [group], keep, share=True))))
+                self._context.progress.advance()
             choices.append(Choice(group.name, levels[group.name], tuple(reversed(found))))
-            judged[group.name] = {
-                "units": list(levels[group.name]), "damage": [round(value, 6) for value in reversed(found)],
-            }  # fmt: skip
-        blocks = []
-        if self._stage.blocks == "auto":
-            for name in find_blocks(module, self._example).names:
-                lost = damage(without(module, [name], share=True))
-                layers = frozenset(one for one, _ in module.named_modules() if one.startswith(f"{name}."))
-                blocks.append(Block(name, layers, lost))
-                judged[name] = {"block": round(lost, 6)}
-        return Problem(choices, costs.terms, costs.fixed_ms, blocks), judged
+            judged.append(_sensitivity(group, levels[group.name], found))
+        blocks = [
+            Block(name, _layers_in(module, [name]), damage(without(module, [name], share=True)))
+            for name in (find_blocks(module, self._example).names if self._stage.blocks == "auto" else ())
+        ]
+        return Problem(choices, costs.terms, costs.fixed_ms, blocks), Sensitivity(0.0, tuple(judged))
 
     def _ship(self, model: TorchModel) -> TorchModel:
         """The network in the precision that will ship, calibrated quickly: kernels do not look at values."""
@@ -190,16 +210,16 @@ class ToTime:
 
 @dataclass(frozen=True)
 class Attempt:
-    """Widths that were predicted to take a share of the time, and what they were measured to take, where they were."""
+    """Widths, and what came of them; `measured` is their share of the incoming network's time, where it is known."""
 
     allocation: Allocation
-    predicted: float
     measured: Estimate | None
+    verdict: Verdict
 
     def to_plain(self) -> dict[str, Any]:
         """As the decisions have it."""
         measured = None if self.measured is None else _plain(self.measured)
-        return {"predicted": round(self.predicted, 6), "measured": measured, "units": dict(self.allocation.keep)}
+        return {"measured": measured, "units": dict(self.allocation.keep), "removed": list(self.allocation.removed)}
 
 
 def _best(tried: Sequence[Attempt], wanted: float) -> Attempt:
@@ -219,6 +239,24 @@ def _worth_a_look(costs: Costs, group: str, levels: Sequence[int]) -> tuple[int,
             found.append(units)
             least = ms
     return tuple(reversed(found))
+
+
+def _sensitivity(group: Group, levels: Sequence[int], damages: Sequence[float]) -> GroupSensitivity:
+    """As the report draws it; `damages` go with the levels from the widest down."""
+    measured = zip(reversed(levels[:-1]), damages[1:], strict=True)
+    found = tuple(Level(1 - units / group.units, round(value, 6)) for units, value in measured)
+    return GroupSensitivity(group.name, group.units, group.units * channels(group), found)
+
+
+def _layers_in(module: nn.Module, blocks: Sequence[str]) -> frozenset[str]:
+    """The layers that vanish with these blocks."""
+    return frozenset(
+        name for name, _ in module.named_modules() if any(name.startswith(f"{block}.") for block in blocks)
+    )
+
+
+def _over(estimate: Estimate, divisor: float) -> Estimate:
+    return Estimate(estimate.value / divisor, estimate.low / divisor, estimate.high / divisor)
 
 
 def _plain(share: Estimate) -> dict[str, float]:

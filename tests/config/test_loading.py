@@ -151,5 +151,5 @@ def test_the_schema_describes_every_key_and_is_plain_json() -> None:
     assert set(schema["properties"]) == set(PipelineDocument.model_fields)
     assert all("description" in field for field in schema["properties"].values())
     assert set(schema["$defs"]["StageEntry"]["properties"]) == set(STAGES)
-    assert schema["$defs"]["Prune"]["properties"]["ratio"]["exclusiveMaximum"] == 1
+    assert schema["$defs"]["Prune"]["properties"]["ratio"]["anyOf"][0]["exclusiveMaximum"] == 1
     assert schema["additionalProperties"] is False

@@ -10,7 +10,7 @@ from compresslab.errors import ModelError
 from compresslab.models import Mlp, ModelSpec, Residual, Signature
 from compresslab.models.architecture import describe, load, rebuild, save
 from compresslab.models.check import require_fit
-from compresslab.pruning import prune_channels
+from compresslab.pruning import cut, find_groups
 from compresslab.tasks import Score
 
 FEATURES = Signature("features", 5, 1)
@@ -61,8 +61,9 @@ def test_targets_of_any_size_are_learned_alike(center, scale):
 
 def test_a_pruned_network_is_rebuilt_without_pickle(tmp_path):
     start = built(Signature("features", 5, 1, center=3.0, scale=0.5))
-    pruned, decisions = prune_channels(start.module, ROWS, ratio=0.5, importance="magnitude", round_to=4)
-    assert "head" in decisions["kept_whole"]
+    groups = find_groups(start.module, ROWS)
+    assert "head" in groups.kept
+    pruned = cut(start.module, groups, {group.name: range(0, group.units, 2) for group in groups})
     assert pruned.hidden[0].out_features < 16
     model = TorchModel(pruned, start.builder)
     save(model, tmp_path)

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from compresslab.models import Residual
-from compresslab.pruning.costs import Costs
+from compresslab.pruning.costs import Beside, Costs
 from compresslab.pruning.cutting import cut
 from compresslab.pruning.finding import find_groups
 from compresslab.pruning.geometry import DEPTHWISE, Geometry, Sized, levels, step_for
@@ -79,10 +79,11 @@ def test_widths_are_those_of_the_network_after_the_cut():
     assert costs.ms(keep) == pytest.approx(sum(1e-6 * s.inputs * s.outputs for s in real.values()))
 
 
+@pytest.mark.parametrize("rest", [None, 0.003])
 @pytest.mark.parametrize("measured", [0.001, 0.5])
-def test_whole_network_is_predicted_as_it_was_measured(measured):
+def test_whole_network_is_predicted_as_it_was_measured(measured, rest):
     """Below the sum of the table, and above it."""
-    costs = costs_of(network(), EXAMPLE, measured_ms=measured, fixed_ms=0.0004)
+    costs = costs_of(network(), EXAMPLE, measured_ms=measured, beside=Beside(0.0004, 0.0002, rest))
     assert costs.ms({}) == pytest.approx(measured)
     assert sum(costs.parts.values()) == pytest.approx(measured)
     assert costs.share({}) == 1.0
@@ -97,12 +98,40 @@ def test_rest_shrinks_with_the_activations_and_the_call_does_not():
         def ms(self, sizes):
             return dict.fromkeys(sizes, 1e-9)
 
-    costs = Costs(layers, groups, Free(), measured_ms=1.0, fixed_ms=0.2)
+    costs = Costs(layers, groups, Free(), measured_ms=1.0, beside=Beside(call_ms=0.2))
     keep = halves(groups, costs)
     after = costs.layer_times(keep)
     volume = sum(layer.positions * after[layer.name].outputs for layer in layers)
     whole = sum(layer.positions * layer.sized.outputs for layer in layers)
     assert costs.ms(keep) == pytest.approx(0.2 + 0.8 * volume / whole)
+
+
+def test_what_the_parts_do_not_explain_is_the_layers():
+    """A network measured on a busier machine than its layers: all of them are slower, not the rest alone."""
+    module = network()
+    sizes = [layer.sized for layer in layers_of(module, EXAMPLE)]
+    total = 1e-6 * sum(sized.inputs * sized.outputs for sized in sizes)
+    costs = costs_of(module, EXAMPLE, measured_ms=3 * total + 0.06, beside=Beside(0.01, 0.03, 0.02))
+    assert costs.parts == pytest.approx({"layers": 3 * total, "rest": 0.02, "kernels": 0.03, "call": 0.01})
+
+
+def test_parts_that_are_more_than_the_whole_shrink_alike():
+    costs = costs_of(network(), EXAMPLE, measured_ms=0.01, beside=Beside(0.01, 0.005, 0.02))
+    assert costs.ms({}) == pytest.approx(0.01)
+    assert costs.parts["rest"] == pytest.approx(2 * costs.parts["call"])
+    assert all(part > 0 for part in costs.parts.values())
+
+
+def test_starting_kernels_costs_the_same_for_narrow_layers_and_nothing_for_removed_ones():
+    module = network()
+    table = Multiplications()
+    groups, layers = find_groups(module, EXAMPLE), layers_of(module, EXAMPLE)
+    plain = Costs(layers, groups, table)
+    costs = Costs(layers, groups, table, measured_ms=plain.ms({}) + 0.5, beside=Beside(kernels_ms=0.5, rest_ms=0.0))
+    keep = halves(groups, costs)
+    assert costs.ms(keep) == pytest.approx(plain.ms(keep) + 0.5)
+    gone = {layers[1].name, layers[2].name}
+    assert costs.ms(keep, gone) == pytest.approx(plain.ms(keep, gone) + 0.5 * (1 - 2 / len(layers)))
 
 
 def test_removed_layers_take_no_time():

@@ -9,6 +9,7 @@ from compresslab.measure.operators import OperatorTimes, time_operators
 from compresslab.measure.runtime import open_graph
 from compresslab.measure.session import SessionOptions
 from compresslab.pruning import latency_table
+from compresslab.pruning.costs import Beside
 from compresslab.pruning.geometry import DEPTHWISE, Geometry, Sized
 from compresslab.pruning.latency_table import LatencyTable
 from compresslab.pruning.one_layer import nothing, one_layer, ruler
@@ -34,11 +35,12 @@ def pretended(monkeypatch):
     """Measures nothing: a layer takes its inputs times its outputs; notes how many graphs came each time."""
     counts = []
 
-    def pretend(graphs, ruler, empty, *, session, threads):
+    def pretend(graphs, ruler, empty, *, session, batch, threads):
         counts.append(len(graphs))
         constants = [onnx.load(str(path)).graph.initializer for path in graphs]
         weights = [next(one.dims for one in each if len(one.dims) == 4) for each in constants]
-        return OperatorTimes(tuple(float(dims[0] * dims[1]) for dims in weights), 0.003)
+        products = tuple(float(dims[0] * dims[1]) for dims in weights)
+        return OperatorTimes(products, (0.25,) * len(graphs), (7,) * len(graphs), 0.5, 0.003)
 
     monkeypatch.setattr(latency_table, "time_operators", pretend)
     return counts
@@ -74,7 +76,6 @@ def test_only_what_is_not_known_is_measured(tmp_path, pretended):
     assert pretended == [2, 1]
     again = LatencyTable(Store(tmp_path), "fp32")
     again.ms([Sized(SQUARE, 4, 8), Sized(SQUARE, 4, 16), Sized(SQUARE, 8, 16)])
-    assert again.call_ms == 0.003
     assert pretended == [2, 1], "another run finds what this one measured"
     assert again.digest == table.digest
 
@@ -109,6 +110,17 @@ def test_what_is_about_to_be_measured_is_told(tmp_path, pretended):
     assert told == ["timing 2 layers of other widths on this machine"]
 
 
+def test_what_is_beside_the_layers_is_measured_once_a_network(tmp_path, pretended):
+    graph = tmp_path / "network.onnx"
+    onnx.save(one_layer(Sized(SQUARE, 4, 8), "fp32", 1), str(graph))
+    assert LatencyTable(Store(tmp_path), "fp32").beside(graph) == Beside(0.003, 3.5, 0.25)
+    assert LatencyTable(Store(tmp_path), "fp32").beside(graph) == Beside(0.003, 3.5, 0.25)
+    assert pretended == [1]
+    onnx.save(one_layer(Sized(SQUARE, 4, 12), "fp32", 1), str(graph))
+    LatencyTable(Store(tmp_path), "fp32").beside(graph)
+    assert pretended == [1, 1], "another network is not the same for having the name"
+
+
 def test_large_layers_are_measured_in_portions(tmp_path, pretended, monkeypatch):
     monkeypatch.setattr(latency_table, "_MOST_BYTES", 4 * 9 * 4 * 8)
     LatencyTable(Store(tmp_path), "fp32").ms([Sized(SQUARE, 4, outputs) for outputs in (4, 8, 12)])
@@ -131,7 +143,12 @@ def test_real_layers_are_timed_and_found_again(tmp_path, precision, monkeypatch)
     found = table.ms(LAYERS)
     assert list(found) == LAYERS
     assert all(0 < ms < 1000 for ms in found.values())
-    assert 0 < table.call_ms < 100
+    graph = tmp_path / "network.onnx"
+    onnx.save(one_layer(LAYERS[0], precision, 1), str(graph))
+    beside = table.beside(graph)
+    assert 0 < beside.call_ms < 100
+    assert 0 < beside.rest_ms < 1000
+    assert beside.kernels_ms >= 0
     # The whole order of magnitude, not the time: one is 400 times the work of the other.
     many = [Sized(SQUARE, 256, 256), Sized(SQUARE, 32, 16)]
     times = table.ms(many)

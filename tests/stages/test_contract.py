@@ -51,6 +51,18 @@ class TestPruneTaylor(StageContract):
     stage = Prune(ratio=0.5, importance="taylor", scope="global", round_to=4, recover=None)
 
 
+class TestPruneToTime(StageContract):
+    stage = Prune(latency=0.5, round_to=4, recover=SHORT)
+
+
+class TestPruneByParametersInSteps(StageContract):
+    stage = Prune(parameters=0.5, scope="isomorphic", importance="hessian", round_to=2, steps=2, recover=SHORT)
+
+
+class TestPruneBySensitivity(StageContract):
+    stage = Prune(macs=0.6, scope="sensitivity", round_to=2, recover=None)
+
+
 class TestQuantizePtq(StageContract):
     stage = Quantize(mode="ptq", samples=24)
 

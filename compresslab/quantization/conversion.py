@@ -1,4 +1,4 @@
-"""From fake quantization to the real thing: int8 weight buffers and Q/DQ operators that export to ONNX."""
+"""From fake quantization to the real thing."""
 
 from __future__ import annotations
 
@@ -6,76 +6,15 @@ import copy
 from collections import Counter
 
 import torch
-
-# Registers torch.ops.quantized_decomposed, which has no public door.
-import torch.ao.quantization.fx._decomposed
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from compresslab.errors import ModelError
-from compresslab.quantization.fake_quant import ACTIVATION_RANGE, WEIGHT_RANGE, ActivationQuantizer
-from compresslab.quantization.insertion import QuantizedLayer, layer_function, quantizers
+from compresslab.quantization.fake_quant import ACTIVATION_RANGE, ActivationQuantizer
+from compresslab.quantization.insertion import quantizers
+from compresslab.quantization.integer import IntegerEmbedding, IntegerLayer, QuantizeDequantize
+from compresslab.quantization.layers import QuantizedEmbedding, QuantizedLayer
 from compresslab.quantization.operators import clamp_range, is_layer, rescaling
-from compresslab.quantization.tracing import submodule
-
-_QDQ = torch.ops.quantized_decomposed
-_INT32 = (-(2**31), 2**31 - 1)
-
-
-class QuantizeDequantize(nn.Module):
-    """To uint8 and back, with constants: QuantizeLinear and DequantizeLinear in the exported graph."""
-
-    def __init__(self, scale: float, zero_point: int) -> None:
-        super().__init__()
-        self.scale = scale
-        self.zero_point = zero_point
-
-    def forward(self, x: Tensor) -> Tensor:
-        """float32 on the grid."""
-        grid = (self.scale, self.zero_point, *ACTIVATION_RANGE, torch.uint8)
-        values: Tensor = _QDQ.dequantize_per_tensor(_QDQ.quantize_per_tensor(x, *grid), *grid)
-        return values
-
-
-class IntegerLayer(nn.Module):
-    """A layer whose weights are stored as int8 with one scale for each output channel.
-
-    Args:
-        quantized: The fake-quantized layer.
-        input_scale: Given where the output stays float: the bias is stored as int32 then, since only with integer
-            operands throughout does ONNX Runtime run the layer as an integer kernel that writes floats. Elsewhere it
-            turns a float bias into int32 itself, and the file is smaller; unless other layers stay in float, as the
-            same optimizer of its would round their weights, and is switched off for that (see `export`).
-    """
-
-    weight: Tensor
-    scale: Tensor
-    zero_point: Tensor | None
-    bias: Tensor
-    bias_scale: Tensor | None
-
-    def __init__(self, quantized: QuantizedLayer, input_scale: float | None) -> None:
-        super().__init__()
-        layer = quantized.layer
-        weight = layer.weight.detach()
-        self._compute = layer_function(layer)
-        self.register_buffer("weight", quantized.weights.integers(weight))
-        self.register_buffer("scale", quantized.weights.scale(weight).detach().clone())
-        # A linear layer without bias would be exported as a transposed MatMul, which has no integer kernel.
-        bias = torch.zeros(len(weight)) if layer.bias is None else layer.bias.detach().float().clone()
-        bias_scale = None if input_scale is None else self.scale * input_scale
-        if bias_scale is not None:
-            bias = (bias / bias_scale).round().clamp(*_INT32).to(torch.int32)
-        # ONNX Runtime's integer GEMM wants the zero points spelt out; convolutions do without, in a smaller file.
-        zero_point = torch.zeros(len(weight), dtype=torch.int8) if isinstance(layer, nn.Linear) else None
-        self.register_buffer("zero_point", zero_point)
-        self.register_buffer("bias", bias)
-        self.register_buffer("bias_scale", bias_scale)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """What the layer gives with its integer weights."""
-        weight = _per_channel(self.weight, self.scale, self.zero_point, WEIGHT_RANGE)
-        bias = self.bias if self.bias_scale is None else _per_channel(self.bias, self.bias_scale, None, _INT32)
-        return self._compute(x, weight, bias)
+from compresslab.quantization.tracing import shape_of, submodule
 
 
 def convert(prepared: nn.Module) -> nn.Module:
@@ -86,22 +25,32 @@ def convert(prepared: nn.Module) -> nn.Module:
     Raises:
         ModelError: The network was not prepared, or not calibrated.
     """
-    if not isinstance(prepared, fx.GraphModule) or not any(quantizers(prepared)):
+    simulated = (QuantizedLayer, QuantizedEmbedding, ActivationQuantizer)
+    if not isinstance(prepared, fx.GraphModule) or not any(isinstance(part, simulated) for part in prepared.modules()):
         raise ModelError(f"{type(prepared).__name__} has no quantizers to convert; call `prepare` first")
     unset = [name for name, quantizer in quantizers(prepared) if not quantizer.calibrated]
     if unset:
         raise ModelError(f"{len(unset)} quantizers have no range yet, such as `{unset[0]}`; call `calibrate` first")
     graph = copy.deepcopy(prepared).eval()
     _fold_units(graph)
-    mixed = any(is_layer(submodule(graph, node)) for node in graph.graph.nodes)
-    for node in list(graph.graph.nodes):
-        if isinstance(layer := submodule(graph, node), QuantizedLayer):
-            needed = mixed or not _reaches_quantizer(graph, node)
-            graph.set_submodule(str(node.target), IntegerLayer(layer, _scale_of_input(graph, node) if needed else None))
-    for node in list(graph.graph.nodes):
-        if isinstance(quantizer := submodule(graph, node), ActivationQuantizer):
-            _drop_clamp(graph, node, quantizer)
-            graph.set_submodule(str(node.target), QuantizeDequantize(*quantizer.grid))
+    # A module may be called more than once, so they are all looked at before the first is replaced.
+    calls = {node: submodule(graph, node) for node in graph.graph.nodes}
+    mixed = any(map(is_layer, calls.values()))
+    for node, part in calls.items():
+        if isinstance(part, QuantizedLayer):
+            matrix = isinstance(part.layer, nn.Linear) and len(shape_of(node)) == 2
+            fused = matrix or not isinstance(part.layer, nn.Linear)
+            needed = fused and (mixed or not _reaches_quantizer(graph, node))
+            scale = _scale_of_input(graph, node) if needed else None
+            graph.set_submodule(str(node.target), IntegerLayer(part, scale, matrix=matrix))
+        elif isinstance(part, QuantizedEmbedding):
+            graph.set_submodule(str(node.target), IntegerEmbedding(part))
+    for node, part in calls.items():
+        if isinstance(part, ActivationQuantizer):
+            _drop_clamp(graph, node, part)
+    for node, part in calls.items():
+        if isinstance(part, ActivationQuantizer):
+            graph.set_submodule(str(node.target), QuantizeDequantize(*part.grid))
     graph.delete_all_unused_submodules()
     graph.recompile()
     return graph
@@ -133,7 +82,6 @@ def _rescale(layer: nn.Module, factor: float, offset: float) -> None:
 
 
 def _scale_of_input(graph: fx.GraphModule, node: fx.Node) -> float:
-    """The scale of a layer's input."""
     source = node.all_input_nodes[0]
     while not isinstance(quantizer := submodule(graph, source), ActivationQuantizer):
         source = source.all_input_nodes[0]
@@ -156,8 +104,3 @@ def _drop_clamp(graph: fx.GraphModule, node: fx.Node, quantizer: ActivationQuant
     if lowest >= bounds[0] - scale / 2 and highest <= bounds[1] + scale / 2:
         node.replace_input_with(clamp, clamp.all_input_nodes[0])
         graph.graph.erase_node(clamp)
-
-
-def _per_channel(values: Tensor, scale: Tensor, zero_point: Tensor | None, limits: tuple[int, int]) -> Tensor:
-    floats: Tensor = _QDQ.dequantize_per_channel(values, scale, zero_point, 0, *limits, values.dtype)
-    return floats

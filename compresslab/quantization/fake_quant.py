@@ -7,6 +7,7 @@ bfloat16 significand cannot tell neighbouring steps apart.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -59,14 +60,17 @@ class ActivationQuantizer(nn.Module):
     Args:
         observer: Finds the range; dropped by `freeze`.
         learn_scale: Train a factor on the scale. The zero point stays.
+        bounds: Of the clamp before it, which the range may not leave: within them the grid does the clamping, and
+            beyond them no integer kernel could.
     """
 
     scale: Tensor
     zero_point: Tensor
 
-    def __init__(self, observer: Observer, *, learn_scale: bool) -> None:
+    def __init__(self, observer: Observer, *, learn_scale: bool, bounds: tuple[float, float] | None = None) -> None:
         super().__init__()
         self.observer: Observer | None = observer
+        self._bounds = bounds or (-math.inf, math.inf)
         self.log_gain = nn.Parameter(torch.tensor(0.0)) if learn_scale else None
         self.register_buffer("scale", torch.tensor(float("nan")))
         # Kept as float: a moving average of the weights would truncate an integer buffer.
@@ -94,7 +98,7 @@ class ActivationQuantizer(nn.Module):
     @property
     def grid(self) -> tuple[float, int]:
         """Scale and zero point, as they are now."""
-        return float((self.scale * _gain(self.log_gain)).detach()), int(self.zero_point)
+        return float(self._trained_scale().detach()), int(self.zero_point)
 
     def forward(self, x: Tensor) -> Tensor:
         """float32 of the shape of `x`, on the grid unless still observing."""
@@ -102,9 +106,16 @@ class ActivationQuantizer(nn.Module):
             self._observe(self.observer, x.detach().float())
             return x
         if self.log_gain is not None:
-            scale = self.scale * _gain(self.log_gain)
-            return _learned(x.float(), scale, int(self.zero_point), ACTIVATION_RANGE, None)
+            return _learned(x.float(), self._trained_scale(), int(self.zero_point), ACTIVATION_RANGE, None)
         return torch.fake_quantize_per_tensor_affine(x.float(), self.scale, self.zero_point.int(), *ACTIVATION_RANGE)
+
+    def _trained_scale(self) -> Tensor:
+        low, high = self._bounds
+        below, above = ACTIVATION_RANGE[0] - float(self.zero_point), ACTIVATION_RANGE[1] - float(self.zero_point)
+        largest = min(low / below if below < 0 else math.inf, high / above if above > 0 else math.inf)
+        scale: Tensor = self.scale * _gain(self.log_gain)
+        # Half a step beyond a bound rounds to it, and the calibrated scale may be there.
+        return scale if math.isinf(largest) else torch.minimum(scale, self.scale.clamp_min(largest))
 
     def _observe(self, observer: Observer, x: Tensor) -> None:
         self._finite = self._finite and bool(torch.isfinite(x).all())

@@ -14,6 +14,7 @@ from torch.nn import functional
 from compresslab.errors import ModelError
 from compresslab.quantization.calibration import calibrate, prepare
 from compresslab.quantization.insertion import quantizable
+from compresslab.quantization.tracing import trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -68,21 +69,26 @@ class Harm:
     """
 
     def __init__(self, module: nn.Module, inputs: Tensor, settings: QuantizerSettings) -> None:
-        self._module, self._inputs, self._settings = module, inputs, settings
-        self.operators = tuple(name for name in quantizable(module, inputs[:2]) if name not in settings.keep_float)
+        self._inputs, self._settings = inputs, settings
         self._float = _outputs(copy.deepcopy(module).eval(), inputs)
+        self._module = trace(module, inputs[:2])  # once: torch.export takes longer than a pass
+        found = quantizable(self._module, inputs[:2], settings)
+        self.roles = {name: role for name, role in found.items() if name not in settings.keep_float}
+        self.operators = tuple(self.roles)
 
     def left(self, keep: Sequence[str]) -> float:
         """The harm with these in float too."""
-        names = tuple(dict.fromkeys([*self._settings.keep_float, *keep]))
-        settings = self._settings.model_copy(update={"keep_float": names})
-        prepared = prepare(self._module, self._inputs[:2], settings)
-        calibrate(prepared, torch.split(self._inputs, _BATCH))
-        return _divergence(self._float, _outputs(prepared, self._inputs))
+        return self._of({"keep_float": tuple(dict.fromkeys([*self._settings.keep_float, *keep]))})
 
     def alone(self, name: str) -> float:
         """The harm of quantizing this one alone."""
-        return self.left([other for other in self.operators if other != name])
+        return self._of({"keep_float": (), "only": (name,)})
+
+    def _of(self, changes: Mapping[str, tuple[str, ...]]) -> float:
+        settings = self._settings.model_copy(update=changes)
+        prepared = prepare(self._module, self._inputs[:2], settings)
+        calibrate(prepared, torch.split(self._inputs, _BATCH))
+        return _divergence(self._float, _outputs(prepared, self._inputs))
 
 
 def sensitivities(harm: Harm, microseconds: Mapping[str, float]) -> tuple[Sensitivity, ...]:

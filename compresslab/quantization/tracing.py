@@ -1,4 +1,10 @@
-"""A network as a torch.fx graph, its batch normalizations folded into the layers before them."""
+"""A network as a torch.fx graph, its batch normalizations folded into the layers before them.
+
+Two front doors lead to one kind of graph. Symbolic tracing keeps the network's own modules (dropout too) and is taken
+where it sees all weights in them: nearly every CNN. torch.export follows the rest: whatever branches on sizes or hands
+weights to functions, as the transformers of Hugging Face and timm do. Transformers' own tracer knows its own classes
+only, and swapping layers in place would see neither sums nor products.
+"""
 
 from __future__ import annotations
 
@@ -8,42 +14,79 @@ from collections import Counter
 
 import torch
 from torch import Tensor, fx, nn
+from torch._dynamo.exc import TorchDynamoException, UserError
 from torch.fx.passes.shape_prop import ShapeProp
+from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from compresslab.errors import ModelError
+from compresslab.quantization.lifting import export_and_lift
+
+_NEEDING_WEIGHTS = (
+    functional.linear, functional.conv1d, functional.conv2d, functional.embedding, functional.batch_norm,
+    functional.layer_norm, functional.scaled_dot_product_attention, functional.multi_head_attention_forward,
+)  # fmt: skip
+
+_TRACED = "traced"
 
 
 def trace(module: nn.Module, example: Tensor) -> fx.GraphModule:
     """The network in eval mode as a graph, each node with the shape and dtype it has for `example`.
 
-    The argument is left unchanged. Dropout called as a function is gone (it is traced off); as a module it stays.
+    The argument is left unchanged. Dropout called as a function is gone (it is traced off), and all of it where
+    torch.export is needed; as a module it stays. Of what has been traced already this is a copy, with the same names.
 
     Raises:
         ModelError: The network's Python cannot be traced, or it does not accept `example`.
     """
+    if isinstance(module, fx.GraphModule) and module.meta.get(_TRACED):
+        return copy.deepcopy(module)
     name = type(module).__name__
     network = copy.deepcopy(module).eval()
     try:
         with torch.no_grad():
             network(example)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        raise ModelError(f"{name} does not accept an input of shape {tuple(example.shape)}: {error}") from error
-    try:
-        graph = fx.symbolic_trace(network)
-    except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError) as error:
         raise ModelError(
-            f"{name} cannot be traced, so its operators cannot be quantized: {error}; let `forward` take the same "
-            "path whatever the values and sizes it sees, or quantize the exported file with ONNX Runtime's quantizer"
+            f"{name} does not accept an input of shape {tuple(example.shape)} and {example.dtype}: {error}"
         ) from error
-    with torch.no_grad():
-        ShapeProp(graph).propagate(example)
+    graph = _symbolic(network) or _exported(network, example)
+    measure_values(graph, example)
     _fold_normalizations(graph)
     _drop_identities(graph)
     _normalize_calls(graph)
     graph.delete_all_unused_submodules()
     graph.recompile()
+    graph.meta[_TRACED] = True
     return graph
+
+
+def _symbolic(network: nn.Module) -> fx.GraphModule | None:
+    """The network as its own modules call each other; None where Python is in the way, or weights are out of sight."""
+    try:
+        graph = fx.symbolic_trace(network)
+    except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError):
+        return None
+    weighed = [node for node in graph.graph.nodes if node.op == "call_function" and node.target in _NEEDING_WEIGHTS]
+    return None if weighed else graph
+
+
+def _exported(network: nn.Module, example: Tensor) -> fx.GraphModule:
+    try:
+        return export_and_lift(network, example)
+    except (UserError, TorchDynamoException, RuntimeError, ValueError, TypeError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(
+            f"{type(network).__name__} cannot be traced, so its operators cannot be quantized: {reason}; let `forward` "
+            "take the same path whatever the values and batch sizes it sees (`x.shape[0]`, where `len(x)` would fix "
+            "it), or quantize the exported file with ONNX Runtime's quantizer"
+        ) from error
+
+
+def measure_values(graph: fx.GraphModule, example: Tensor) -> None:
+    """Gives each node the shape and dtype that it has for `example`."""
+    with torch.no_grad():
+        ShapeProp(graph).propagate(example)
 
 
 def submodule(graph: fx.GraphModule, node: object) -> nn.Module | None:

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from compresslab.stages.quantize import Quantize
 
 _DIGITS = 4
+# What operators that have no name in the file are there.
+_KINDS = {
+    "layer": ("Conv", "Gemm"), "add": ("Add",), "average": ("AveragePool", "GlobalAveragePool"), "matmul": ("MatMul",),
+}  # fmt: skip
 _ANOTHER = "leave `decided` out of it to decide anew"
 
 
@@ -134,13 +138,13 @@ class _Rescue:
             count = min(self.stage.sensitivity_samples, len(task.splits["calibration"].inputs))
             inputs = torch.from_numpy(task.batch("calibration", np.arange(count), None))
             harm = Harm(self.candidate.network.module, inputs, self.stage.quantizer())
-            times = self._microseconds(harm.operators, assessed)
+            times = self._microseconds(harm.roles, assessed)
             ranked = sensitivities(harm, times)
             return _Ranking(ranked, proposals(harm, ranked, lambda told: self.note(f"auto: {told}")))
 
         return on_main(rank)
 
-    def _microseconds(self, operators: Sequence[str], assessed: Assessment) -> dict[str, float]:
+    def _microseconds(self, roles: Mapping[str, str], assessed: Assessment) -> dict[str, float]:
         """What each operator takes more in float than as integers, by ONNX Runtime's profile of both graphs."""
         if assessed.artifact is None or assessed.parent is None:
             return {}
@@ -152,19 +156,20 @@ class _Rescue:
         def times(artifact: Artifact) -> dict[str, float]:
             feed = {artifact.manifest.graphs[point.graph].inputs[0].name: inputs}
             graph = artifact.graphs[point.graph]
-            return _by_name(operators, operator_times(graph, artifact.manifest.session, feed, point.threads))
+            return _by_name(roles, operator_times(graph, artifact.manifest.session, feed, point.threads))
 
         floating, integer = times(assessed.parent), times(assessed.artifact)
-        return {name: floating[name] - integer[name] for name in operators if name in floating and name in integer}
+        return {name: floating[name] - integer[name] for name in roles if name in floating and name in integer}
 
 
-def _by_name(operators: Sequence[str], times: GraphTimes) -> dict[str, float]:
-    """Layers have their names in the file; what has none is matched in order, if there are as many on both sides."""
-    found = {one.name: one.microseconds for one in times.operators if one.name in operators}
-    nameless = [name for name in operators if name not in found]
-    others = [one.microseconds for one in times.operators if one.name not in operators]
-    if len(nameless) == len(others):
-        found.update(zip(nameless, others, strict=True))
+def _by_name(roles: Mapping[str, str], times: GraphTimes) -> dict[str, float]:
+    """Layers have their names in the file; what has none is matched in order, by kind, if both sides have as many."""
+    found = {one.name: one.microseconds for one in times.operators if one.name in roles}
+    for role, kinds in _KINDS.items():
+        nameless = [name for name, of in roles.items() if of == role and name not in found]
+        others = [one.microseconds for one in times.operators if one.kind in kinds and one.name not in roles]
+        if len(nameless) == len(others):
+            found.update(zip(nameless, others, strict=True))
     return found
 
 

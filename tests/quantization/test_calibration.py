@@ -6,7 +6,7 @@ from compresslab.errors import DataError, ModelError
 from compresslab.quantization import QuantizerSettings, calibrate, prepare
 from compresslab.quantization.insertion import quantizers
 
-OBSERVERS = ["minmax", "moving_average", "percentile", "mse"]
+OBSERVERS = ["minmax", "moving_average", "percentile", "entropy", "mse"]
 
 
 @pytest.fixture
@@ -124,3 +124,13 @@ def test_a_network_that_overflows_inside(images):
     prepared = prepare(Overflowing(), images, QuantizerSettings())
     with pytest.raises(ModelError, match="gives NaN or infinity at `exp`"):
         calibrate(prepared, [images])
+
+
+def test_token_ids(build, ids):
+    prepared = prepare(build("bert"), ids, QuantizerSettings())
+    with pytest.raises(DataError, match=r"batch 0 is torch\.float32.*whole numbers"):
+        calibrate(prepared, [ids.float()])
+    with pytest.raises(DataError, match="does not fit the network: index out of range"):
+        calibrate(prepared, [ids + 1000])
+    with pytest.raises(DataError, match="hold the one value 3"):
+        calibrate(prepared, [torch.full((4, 12), 3)])

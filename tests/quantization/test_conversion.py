@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -67,18 +69,22 @@ def test_relus_are_absorbed_by_their_quantizers(build, images):
         assert not any("relu" in str(node.target) for node in converted.graph.nodes if node.op == "call_function")
 
 
-def test_a_clamp_below_the_end_of_the_grid_stays(build, images):
-    """A learned range may grow beyond six: without its clamp, ReLU6 would be a ReLU."""
+def test_a_learned_range_ends_where_its_clamp_does(build, images):
+    """Beyond six, ReLU6 would have to stay between the convolution and its quantizer, and the convolution in float."""
     network = build("mobile")
     with torch.no_grad():
         network.stem[1].weight.fill_(20.0)  # so that six is reached
     prepared = calibrated(network, images, observer="minmax", learn_scales=True)
-    nn.init.constant_(dict(quantizers(prepared))["stem_2"].log_gain, 0.5)
+    quantizer = dict(quantizers(prepared))["stem_2"]
+    nn.init.constant_(quantizer.log_gain, 0.5)
+    assert 255 * quantizer.grid[0] == pytest.approx(6.0)
     converted = convert(prepared)
-    assert isinstance(converted.get_submodule("stem.2"), nn.ReLU6)
+    assert not any(isinstance(part, nn.ReLU6) for part in converted.modules())
     with torch.no_grad():
         expected, found = prepared(images), converted(images)
     assert (found - expected).abs().max() < 0.02 * expected.abs().max()
+    nn.init.constant_(quantizer.log_gain, -0.5)
+    assert 255 * quantizer.grid[0] == pytest.approx(6.0 * math.exp(-0.5)), "it may still shrink"
 
 
 def test_the_argument_can_still_be_trained(build, images):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compresslab.errors import ModelError
-from compresslab.quantization import QuantizerSettings, calibrate, prepare
+from compresslab.quantization import QuantizerSettings, calibrate, convert, prepare
 from compresslab.quantization.insertion import QuantizedLayer, quantizers
 
 SETTINGS = QuantizerSettings()
@@ -37,6 +37,49 @@ def test_a_mobile_network(build, images):
     assert names(build("mobile"), images) == [
         "x", "stem_2", "expand_2", "depthwise_2", "project_0", "add", "pool"
     ]  # fmt: skip
+
+
+def test_a_gated_network(build, images):
+    """The gate's convolutions, what it multiplies, and the product; the sigmoid stays between two quantizers."""
+    assert names(build("gated"), images) == [
+        "x", "stem_0", "stem_2", "depthwise_2", "mean", "relu", "excite", "sigmoid", "mul", "project_0", "add", "mean_1"
+    ]  # fmt: skip
+
+
+def test_what_is_concatenated_shares_one_quantizer(build, images):
+    """With one scale, a concatenation copies bytes. The first one is an operand of the second."""
+    prepared = prepare(build("dense"), images, SETTINGS)
+    assert [name for name, _ in quantizers(prepared)] == ["x", "relu", "relu_1", "pool", "mean"]
+    calls = [node for node in prepared.graph.nodes if node.target == "quantizers.relu"]
+    assert [node.all_input_nodes[0].name for node in calls] == ["relu", "first_2", "cat", "second_2", "cat_1"]
+    calibrate(prepared, [images])
+    with torch.no_grad():
+        assert (prepared(images) - build("dense")(images)).abs().max() < 0.1
+
+
+def test_the_residual_stream_of_a_transformer_stays_float(build, images):
+    """Only normalizations read it: quantizing it would lose precision and win no kernel."""
+    prepared = prepare(build("vit"), images, SETTINGS)
+    quantized = [node.all_input_nodes[0] for node in prepared.graph.nodes if str(node.target).startswith("quantizers.")]
+    assert [str(node.target) for node in quantized] == [
+        "x", "patches",
+        "blocks.0.norm1", "aten.reshape.default", "blocks.0.norm2", "aten.gelu.default",
+        "blocks.1.norm1", "aten.reshape.default", "blocks.1.norm2", "aten.gelu.default",
+        "aten.select.int",
+    ]  # fmt: skip
+    readers = [str(user.target) for node in quantized for user in node.users]
+    assert not any("add" in reader for reader in readers)
+
+
+def test_only_the_layers_named(build, images):
+    prepared = prepare(build("vgg"), images, QuantizerSettings(only=["hidden"]))
+    assert [name for name, part in prepared.named_modules() if isinstance(part, QuantizedLayer)] == ["hidden"]
+
+
+@pytest.mark.parametrize("key", ["only", "keep_float"])
+def test_a_named_operator_without_integer_kernel(key, build, images):
+    with pytest.raises(ModelError, match=rf"{key}: `norm` is a LayerNorm, which has no integer kernel.*blocks\.0\.qkv"):
+        prepare(build("vit"), images, QuantizerSettings(**{key: ["norm"]}))
 
 
 def test_the_output_is_quantized_on_request(build, images):
@@ -135,7 +178,7 @@ class InPlace(nn.Module):
 @pytest.mark.parametrize("learn_scales", [False, True])
 def test_in_place_operators_can_be_trained_through(learn_scales, images):
     settings = QuantizerSettings(learn_scales=learn_scales)
-    assert names(InPlace(), images, settings) == ["x", "relu", "conv2", "relu_1"]
+    assert names(InPlace(), images, settings) == ["x", "relu", "conv2"]  # the last sum answers, in float
     prepared = prepare(InPlace(), images, settings)
     calibrate(prepared, [images])
     prepared.train()(images).square().sum().backward()
@@ -167,6 +210,15 @@ def test_an_example_that_does_not_fit(build):
         prepare(build("residual"), torch.zeros(2, 5, 8, 8), SETTINGS)
 
 
-def test_a_network_that_is_prepared_already(build, images):
-    with pytest.raises(ModelError, match="quantized already"):
-        prepare(prepare(build("vgg"), images, SETTINGS), images, SETTINGS)
+class QuantizedByTorch(nn.Module):
+    """Made as torch's own quantization leaves its layers; the real ones warn that they are going away."""
+
+    __module__ = "torch.ao.nn.quantized.modules.linear"
+
+
+def test_a_network_that_is_quantized_already(build, images):
+    prepared = prepare(build("vgg"), images, SETTINGS)
+    calibrate(prepared, [images])
+    for network in (prepared, convert(prepared), QuantizedByTorch()):
+        with pytest.raises(ModelError, match="quantized already"):
+            prepare(network, images, SETTINGS)

@@ -1,5 +1,6 @@
 """What all of it is for: in ONNX Runtime, every operator runs as an integer kernel, and answers as torch does."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -52,7 +53,13 @@ def run(artifact: Artifact, images: Tensor) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("name", "operators"),
-    [("residual", 6 + 2 + 1 + 1), ("vgg", 2 + 1 + 2), ("mobile", 4 + 1 + 1 + 1)],
+    [
+        ("residual", 6 + 2 + 1 + 1),
+        ("vgg", 2 + 1 + 2),
+        ("mobile", 4 + 1 + 1 + 1),
+        ("gated", 5 + 1 + 2 + 1),
+        ("dense", 4 + 2 + 1),
+    ],
 )
 def test_every_operator_runs_as_an_integer_kernel(name, operators, exported):
     """Convolutions (depthwise and odd widths too), sums, average pools, and linear layers with the one that answers."""
@@ -61,7 +68,17 @@ def test_every_operator_runs_as_an_integer_kernel(name, operators, exported):
     assert (found.integer, found.eligible) == (operators, operators)
 
 
-@pytest.mark.parametrize("name", ["residual", "vgg", "mobile"])
+def test_gates_and_concatenations_are_computed_on_integers(exported, tmp_path):
+    """They are not counted, as ONNX Runtime could as well pass the floats on; here it must not."""
+    for name, operators in (("gated", {"QLinearMul": 1, "QLinearSigmoid": 1}), ("dense", {"QLinearConcat": 2})):
+        optimized = tmp_path / f"{name}.onnx"
+        open_session(exported(name).artifact.graphs["model"], SessionOptions(), 1, optimized=optimized)
+        found = Counter(node.op_type for node in onnx.load(str(optimized)).graph.node)
+        assert {operator: found[operator] for operator in operators} == operators
+        assert not {"Conv", "Gemm", "Concat", "Sigmoid", "Clip", "Relu"} & set(found)
+
+
+@pytest.mark.parametrize("name", ["residual", "vgg", "mobile", "gated", "dense"])
 def test_onnx_runtime_agrees_with_torch(name, exported, images):
     of = exported(name)
     with torch.no_grad():

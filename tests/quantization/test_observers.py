@@ -1,7 +1,15 @@
 import pytest
 import torch
 
-from compresslab.quantization.observers import Histogram, LeastSquares, MinMax, MovingAverage, Percentile, observer
+from compresslab.quantization.observers import (
+    Entropy,
+    Histogram,
+    LeastSquares,
+    MinMax,
+    MovingAverage,
+    Percentile,
+    observer,
+)
 from compresslab.quantization.settings import QuantizerSettings
 
 GENERATOR_SEED = 3
@@ -97,3 +105,35 @@ def test_the_settings_reach_the_observer():
     found = observer(QuantizerSettings(observer="percentile", percentile=90.0))
     found.update(torch.linspace(0, 1, 10_001))
     assert found.range()[1] == pytest.approx(0.9, abs=0.002)
+
+
+def test_entropy_clips_an_outlier():
+    """One value in 100,001 at fifty sigma: kept, it would give the rest nine levels in ten bins each."""
+    found = Entropy()
+    found.update(torch.cat([normal(100_000), torch.tensor([50.0])]))
+    low, high = found.range()
+    assert -6 < low < -2
+    assert 2 < high < 15
+
+
+def test_entropy_keeps_what_is_evenly_spread():
+    """Clipping would pile values up at an end that no level of the grid expects there."""
+    found = Entropy()
+    found.update(torch.linspace(0, 1, 100_001))
+    assert found.range() == pytest.approx((0.0, 1.0), abs=0.02)
+
+
+def test_entropy_is_not_misled_by_zeros():
+    """Half of all values after a ReLU; spread over the bins of the first level, they would outweigh the rest."""
+    values = normal(50_000).abs()
+    plain, rectified = Entropy(), Entropy()
+    plain.update(values)
+    rectified.update(torch.cat([values, torch.zeros(50_000)]))
+    assert rectified.range() == plain.range()
+    assert rectified.range()[1] > 2
+
+
+def test_entropy_of_nothing_but_zeros():
+    found = Entropy()
+    found.update(torch.zeros(10))
+    assert found.range() == (0.0, 0.0)

@@ -31,8 +31,6 @@ from compresslab.teacher import NetworkTeacher
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from torch import Tensor
-
     from compresslab.pruning import Precision
     from compresslab.pruning.geometry import Sized
 
@@ -74,8 +72,8 @@ class CountingClock:
     call_ms = 1e-6
     digest = "counted"
 
-    def __init__(self, example: Tensor) -> None:
-        self._example = example
+    def __init__(self, task: Task) -> None:
+        self._task = task
 
     def table(self, precision: Precision) -> CountingClock:  # noqa: ARG002 - what a clock is asked
         """Itself; int8 is as fast as fp32."""
@@ -92,8 +90,9 @@ class CountingClock:
     def measure(self, models: Sequence[TorchModel]) -> tuple[Timing, ...]:
         """By their layers."""
         times = []
+        example = torch.from_numpy(self._task.batch("calibration", np.arange(2), None))
         for model in models:
-            layers = [layer.sized for layer in layers_of(model.module, self._example)]
+            layers = [layer.sized for layer in layers_of(model.module, example)]
             times.append(self.call_ms + sum(self.ms(layers)[layer] for layer in layers))
         shares = [time / times[0] for time in times]
         return tuple(Timing(ms, Estimate(share, share, share)) for ms, share in zip(times, shares, strict=True))
@@ -115,7 +114,7 @@ def context(folder: Path, task: Task, teacher: TorchModel | None = None, seed: i
         progress=Silent(),
         assess=assess,
         key=digest_of(["testing", seed]),
-        clock=CountingClock(torch.from_numpy(task.batch("calibration", np.arange(2), None))),
+        clock=CountingClock(task),
     )
 
 

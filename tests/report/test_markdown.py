@@ -24,7 +24,7 @@ def test_every_section_is_there(found: Results) -> None:
     text = markdown(found)
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == [
         "Models", "Stages", "Against the teacher", "Budget", "Checks", "Notes", "Latency", "Exported files",
-        "Settings and decisions", "Machine", "Reproduce",
+        "Operators in float", "Settings and decisions", "Machine", "Reproduce",
     ]  # fmt: skip
     assert f"**{headline(found)}**" in text
     assert '`{"settings": {"mode": "auto", "recover": {"epochs": 2}}, "decisions": {"mode": "qat"}}`' in text

@@ -56,8 +56,8 @@ class Forbidden:
 class Optimistic(CountingClock):
     """Networks take longer than their layers say: by as much more as they were cut."""
 
-    def __init__(self, example):
-        super().__init__(example)
+    def __init__(self, task):
+        super().__init__(task)
         self.asked = []
 
     def measure(self, models):
@@ -69,8 +69,7 @@ class Optimistic(CountingClock):
 
 def test_a_share_of_the_time_is_met_by_measurement(candidate, around):
     """The search must not stop at a prediction that the measurement belies."""
-    example = torch.from_numpy(around.task.batch("calibration", [0, 1], None))
-    clock = Optimistic(example)
+    clock = Optimistic(around.task)
     found, decisions = applied(Prune(latency=0.6, round_to=2, recover=None), candidate, replace(around, clock=clock))
     record = decisions["latency"]
     assert record["measured"]["value"] <= 0.6 * 1.02
@@ -210,8 +209,7 @@ def test_the_precision_that_ships_is_timed(candidate, around):
             asked.extend(model.builder is None for model in models)
             return tuple(Timing(1.0, Estimate(share, share, share)) for share in (1.0, 0.5)[: len(models)])
 
-    example = torch.from_numpy(around.task.batch("calibration", [0, 1], None))
-    clock = Listening(example)
+    clock = Listening(around.task)
     Prune(latency=0.5, round_to=4, recover=None).apply(candidate, replace(around, clock=clock, ships="int8"))
     assert "int8" in asked
     assert {True} == {one for one in asked if isinstance(one, bool)}, "every network that was timed was converted"

@@ -257,6 +257,8 @@ class _Work:
                 for method in METHODS
             }
             for method, by_seed in right.items():
+                if not by_seed:
+                    continue
                 records = [_read(self._place(method, share, f"seed{seed}") / "record.json") for seed in by_seed]
                 mean = np.mean(list(by_seed.values()), 0)
                 ours = np.mean([right[OURS][seed] for seed in by_seed], 0)
@@ -381,12 +383,13 @@ def markdown(body: Mapping[str, Any]) -> str:
     accuracy = {(one["method"], one["asked"]): one for one in body["accuracy"]}
     errors = []
     for one in body["cuts"]:
-        found = accuracy[one["method"], one["asked"]]
-        ours = "" if one["method"] == OURS else _text(found["ours_minus_this"], 100, "+.2f")
+        found = accuracy.get((one["method"], one["asked"]))
+        delta = "not recovered" if found is None else _text(found["delta"], 100, "+.2f")
+        ours = "" if found is None or one["method"] == OURS else _text(found["ours_minus_this"], 100, "+.2f")
         errors.append(abs(one["predicted"] / one["measured"]["value"] - 1))
         cells = (
             f"{one['asked']:g}", one["method"], f"{one['parameters']:,}", f"{one['predicted']:.3f}",
-            _text(one["measured"], 1, ".3f"), str(len(found["seeds"])), _text(found["delta"], 100, "+.2f"), ours,
+            _text(one["measured"], 1, ".3f"), str(0 if found is None else len(found["seeds"])), delta, ours,
         )  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     teacher, seeds = body["teacher"], body["seeds"]

@@ -26,9 +26,11 @@ from benchmarks.quantization_rows import CELLS, FILE, FLOAT, PTQ, QAT, RIVALS, R
 from compresslab.digest import code_digest, digest_file, digest_of
 from compresslab.errors import BadInput
 from compresslab.export.integer_operators import integer_operators
+from compresslab.export.operator_times import with_times
 from compresslab.measure.bench import BenchPoint, BenchSettings, record
 from compresslab.measure.comparison import compare
-from compresslab.measure.session import SessionOptions
+from compresslab.measure.measurement import IntegerOperators
+from compresslab.measure.subject import Subject
 from compresslab.stages.fastest import Judged, preferred
 
 NAME = "quantization_backends"
@@ -38,6 +40,7 @@ ALLOWED = 0.01
 POINTS = (BenchPoint(), BenchPoint(batch=8))
 _Z = 1.96
 _NAMED = 4
+_TIMES = {"integer": "in integer kernels", "conversions": "converting", "float": "in float"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -104,13 +107,14 @@ class Table:
             row.build(cell, seed, folder)
         except BadInput as error:
             return self._keep({"key": key, "seconds": time.perf_counter() - begun, "refused": str(error)})
-        kernels = integer_operators(folder / FILE, SessionOptions())
+        kernels = _timed_kernels(row.subject(folder, 1))
         hits = {split: row.hits(folder, split) for split in ("validation", "test")}
         np.savez(folder / "hits.npz", allow_pickle=False, **hits)
         return self._keep(
             {
                 "key": key, "folder": str(folder), "bytes": (folder / FILE).stat().st_size,
-                "eligible": kernels.eligible, "integer": kernels.integer, "floating": list(kernels.floating[:_NAMED]),
+                "eligible": kernels.eligible, "integer": kernels.integer, "time": dict(kernels.time),
+                "in_float": [asdict(one) for one in sorted(kernels.in_float, key=lambda one: -one.share)[:_NAMED]],
                 "seconds": time.perf_counter() - begun,
             }
         )  # fmt: skip
@@ -158,7 +162,8 @@ class Table:
         drops = {split: _drop(hits[split], _hits(floating, split)) for split in hits}
         return {
             "bytes": first["bytes"], "size_ratio": floating["bytes"] / first["bytes"],
-            "integer": first["integer"], "eligible": first["eligible"], "floating": first["floating"],
+            "integer": first["integer"], "eligible": first["eligible"],
+            "time": first["time"], "in_float": first["in_float"],
             "validation": float(np.mean(hits["validation"])), "test": float(np.mean(hits["test"])),
             "test_by_seed": [float(one.mean()) for one in hits["test"]],
             "drop": drops["test"], "validation_drop": drops["validation"],
@@ -207,12 +212,9 @@ def markdown(body: Mapping[str, Any]) -> str:
             )
         if row["chosen_versus_own"] is not None:
             own, best = row["cells"][PTQ], row["cells"][row["chosen"]]
-            left = "; ".join(own["floating"]) or "none"
             told.append(
-                f"- {name}: {row['chosen']} is {_interval(row['chosen_versus_own'])} times as fast as own "
-                f"({best['integer']} of {best['eligible']} integer kernels against {own['integer']} of "
-                f"{own['eligible']}, {own['bytes'] / 1000:,.0f} kB against {best['bytes'] / 1000:,.0f}; in float with "
-                f"own: {left})"
+                f"- {name}: {row['chosen']} is {_interval(row['chosen_versus_own'])} times as fast as own. Where the "
+                f"time goes, {row['chosen']}: {_where(best)}; own: {_where(own)}"
             )
     counts = ", ".join(f"{name}: {row['trained_for']}" for name, row in body["rows"].items())
     lines += [
@@ -225,6 +227,21 @@ def markdown(body: Mapping[str, Any]) -> str:
         *told,
     ]
     return "\n".join(lines)
+
+
+def _timed_kernels(subject: Subject) -> IntegerOperators:
+    """What runs as integers in a call of one example, and what the rest takes of the time."""
+    ((graph, path),) = subject.graphs.items()
+    feed = {name: values[:1] for name, values in subject.inputs[graph].items()}
+    return with_times(integer_operators(path, subject.session), path, subject.session, feed, threads=1)
+
+
+def _where(found: Mapping[str, Any]) -> str:
+    """The cause of a speed, from ONNX Runtime's profile."""
+    time, left = found["time"], found["in_float"]
+    named = ", ".join(f"{one['name']} ({one['kind']}, {one['reason']}) {100 * one['share']:.0f} %" for one in left)
+    shares = ", ".join(f"{100 * time[what]:.0f} % {told}" for what, told in _TIMES.items())
+    return f"{shares}; {found['integer']} of {found['eligible']} operators as integers; in float {named or 'none'}"
 
 
 def _interval(estimate: Mapping[str, float], scale: float = 1.0) -> str:

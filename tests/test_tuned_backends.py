@@ -66,6 +66,20 @@ def test_the_lock_gives_the_same_choice_and_bytes_without_a_clock(report: Report
     assert kept["points"][-1]["decisions"]["tuned"] == report.points[-1].decisions["tuned"]
 
 
+def test_the_lock_gives_them_beside_an_empty_store_too(
+    report: Report, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is measured for the choice, which another day's clock might make otherwise."""
+    monkeypatch.setattr("compresslab.runner._Run._assess", lambda *_: pytest.fail("judged again"))
+    again = run(load_pipeline(folder / "runs" / "waves" / "lock.yaml"), tmp_path / "out", store=tmp_path / "store")
+    assert not any(point.cached for point in again.points)
+    assert [dict(point.artifact.sha256) for point in again.points] == [
+        dict(point.artifact.sha256) for point in report.points
+    ]
+    assert again.points[-1].decisions["tuned"] == report.points[-1].decisions["tuned"]
+    assert any("quantize: tuning: as the lock file says, backend" in note for note in again.notes)
+
+
 def test_another_budget_is_another_choice(folder: Path) -> None:
     """The key holds what the choice depends on; a training's does not."""
     pipeline = load_pipeline(folder / "waves.yaml")

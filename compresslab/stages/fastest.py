@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from compresslab.errors import ModelError
+from compresslab.errors import BadInput, ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -98,6 +98,31 @@ def chosen_by_measuring(
     rule = "the fastest within the budget" if fastest else "the most accurate, as none is within the budget for certain"
     contexts[0].progress.note(f"tuning: {'; '.join(told)}. Chosen: {best.rival.name}, {rule}")
     return best.made, {"chosen": dict(best.rival.choice), "rule": rule, "tried": records}
+
+
+def chosen_before(
+    rivals: Sequence[Rival], candidate: Candidate, contexts: Sequence[Context], decided: Sequence[Mapping[str, Any]]
+) -> tuple[tuple[Candidate, ...], dict[str, Any]]:
+    """What the rival makes that an earlier run chose, and that run's record; nothing else is made or measured.
+
+    Args:
+        rivals: As for `chosen_by_measuring`.
+        candidate: What it starts from.
+        contexts: One a rival.
+        decided: The decisions of each candidate that the choice gave then.
+
+    Raises:
+        BadInput: What was chosen then is not among the rivals.
+    """
+    record: Mapping[str, Any] = next(iter(decided), {}).get("tuned", {})
+    place = next((n for n, one in enumerate(rivals) if dict(one.choice) == record.get("chosen")), None)
+    if place is None:
+        raise BadInput(
+            f"the lock file says that {record.get('chosen') or 'nothing'} was chosen, but there is to choose from "
+            f"{', '.join(one.name for one in rivals)}; leave `decided` out of it to decide anew"
+        )
+    contexts[place].progress.note(f"tuning: as the lock file says, {rivals[place].name}")
+    return rivals[place].stage.apply(candidate, contexts[place]), dict(record)
 
 
 def _record(one: _Tried) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 from compresslab.candidate import Candidate
 from compresslab.errors import Diverged
 from compresslab.stage import Stage
-from compresslab.stages.fastest import Rival, chosen_by_measuring
+from compresslab.stages.fastest import Rival, chosen_before, chosen_by_measuring
 from compresslab.world import on_main
 
 if TYPE_CHECKING:
@@ -99,7 +99,11 @@ class Tuned:
         if self.assesses:
             places = range(len(self.variants))
             rivals = [Rival(_plain(one.choice), self._named(n), one.stage) for n, one in enumerate(self.variants)]
-            made, tuned = chosen_by_measuring(rivals, candidate, [self._context(context, n) for n in places])
+            contexts = [self._context(context, n) for n in places]
+            if context.decided is None:
+                made, tuned = chosen_by_measuring(rivals, candidate, contexts)
+            else:
+                made, tuned = chosen_before(rivals, candidate, contexts, context.decided)
         else:
             made, tuned = self._by_training(candidate, context)
         return tuple(_with_decisions(one, {"tuned": tuned}) for one in made)

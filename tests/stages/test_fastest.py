@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from compresslab.digest import digest_of
-from compresslab.errors import ModelError, StageFailed
+from compresslab.errors import BadInput, ModelError, StageFailed
 from compresslab.measure.budget import BudgetResult
 from compresslab.measure.measurement import Estimate, IntegerOperators, Measurement, Versus
 from compresslab.stage import Assessment
@@ -118,6 +118,27 @@ def test_each_works_in_a_folder_of_its_own_and_its_last_attempt_is_judged(tmp_pa
     assert len(made) == 3, "all that the winner made goes on"
     assert measured[0] == made[-1].digest
     assert all(decided([one])["chosen"] == {"backend": "a"} for one in made)
+
+
+def test_what_a_lock_file_says_is_followed_and_not_measured_again(tmp_path):
+    """Another day's clock might choose another. The record stays that of the run that measured."""
+    rivals = [Scripted("slow", speed=1.0), Scripted("fast", speed=2.0, attempts=2)]
+    tuned, made, _, _ = choose(tmp_path, *rivals)
+    kept = tuple(dict(one.lineage[-1].decisions) for one in made)
+    given = replace(context(tmp_path, tiny_task(tmp_path)), decided=kept)
+    rivals[0].log.clear()
+    again = tuned.apply(tiny_candidate(), replace(given, assess=lambda _: pytest.fail("measured again")))
+    assert [dict(one.lineage[-1].decisions) for one in again] == list(kept)
+    assert rivals[0].log == []
+    assert given.progress.notes == ["tuning: as the lock file says, backend fast"]
+
+
+@pytest.mark.parametrize("decided", [(), ({"mode": "ptq"},), ({"tuned": {"chosen": {"backend": "other"}}},)])
+def test_a_lock_file_that_chose_something_else_is_refused(decided, tmp_path):
+    tuned = Tuned(tuple(Variant({("backend",): name}, Scripted(name)) for name in "ab"))
+    given = replace(context(tmp_path, tiny_task(tmp_path)), decided=decided)
+    with pytest.raises(BadInput, match="but there is to choose from backend a, backend b; leave `decided` out"):
+        tuned.apply(tiny_candidate(), given)
 
 
 def test_where_all_are_refused_that_is_an_error(tmp_path):

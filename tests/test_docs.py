@@ -53,10 +53,18 @@ def test_the_page_on_distillation_names_every_loss() -> None:
     assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == set(LossTerm.model_fields)
 
 
-@pytest.mark.parametrize("name", ["distillation_losses", "teacher_cache", "score_regression"])
-def test_tables_of_distillation_are_those_of_the_last_full_benchmark(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "page"),
+    [
+        ("distillation_losses", "distillation"),
+        ("teacher_cache", "distillation"),
+        ("score_regression", "distillation"),
+        ("pruning_latency", "pruning"),
+    ],
+)
+def test_tables_are_those_of_the_last_full_benchmark(name: str, page: str) -> None:
     """`python -m benchmarks.NAME --table` prints what belongs in the page."""
-    page = (DOCS / "distillation.md").read_text(encoding="utf-8")
+    page = (DOCS / f"{page}.md").read_text(encoding="utf-8")
     assert import_module(f"benchmarks.{name}").markdown(load(name)) in page
 
 

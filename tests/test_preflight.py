@@ -170,7 +170,9 @@ def test_importance_that_reads_labels_is_refused_where_calibration_has_none(
     """Else it would be an assertion, after the training that stands before."""
     np.savez(tmp_path / "field.npz", images=stripes(40, seed=7)["images"])
     task = data(calibration_data=str(tmp_path / "field.npz"))
-    pipeline = replace(finished_run.pipeline, task=task)
+    train, distil, prune, quantize = finished_run.pipeline.stages
+    stages = (train, distil, prune.model_copy(update={"importance": "taylor"}), quantize)
+    pipeline = replace(finished_run.pipeline, task=task, stages=stages)
     message = r"stages\[2\]\.prune\.importance: `taylor` asks .* `calibration_data` has no labels; use `magnitude`"
     for call in (run, plan):
         with pytest.raises(ConfigError, match=message):

@@ -56,8 +56,8 @@ def test_every_extra_that_an_image_installs_is_one(name: str) -> None:
 def test_what_few_need_is_in_the_image_only_when_asked_for() -> None:
     """The image that runs pipelines is to stay below 2 GB."""
     (extras,) = re.findall(r'ARG EXTRAS="(.+)"', TEXTS["compresslab"])
-    assert not {"timm", "inc"} & set(extras.split())
-    assert {"timm", "inc"} <= set(PROJECT["optional-dependencies"])
+    assert not {"hf", "timm", "inc"} & set(extras.split())
+    assert {"hf", "timm", "inc"} <= set(PROJECT["optional-dependencies"])
 
 
 def test_the_torch_of_the_image_is_the_torch_that_is_tested() -> None:

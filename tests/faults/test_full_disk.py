@@ -131,7 +131,8 @@ def test_the_run_directory_fills_up_wherever_it_may(copied_run, disk, nothing_ma
             break
         assert list(out.rglob(".*")) == [], "no half-written file is left"
         if (out / "selected").exists():
-            assert {file.name for file in (out / "selected").iterdir()} == {"model.onnx", "manifest.json", "README.md"}
+            whole = {"model.onnx", "manifest.json", "labels.txt", "README.md"}
+            assert {file.name for file in (out / "selected").iterdir()} == whole
     assert failures >= 5
     assert model_hashes(out) == model_hashes(copied_run.out)
     assert load_results(out)["selected"] == copied_run.report.selected

@@ -114,7 +114,7 @@ def package_texts(cache: Path) -> list[tuple[str, str]]:
     if not kept.is_file():
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as scratch:
-            root = Path(scratch)
+            root = Path(scratch).resolve()  # apt takes what is relative to be below /var/lib/apt
             for part in ("lists/partial", "cache/archives/partial"):
                 (root / part).mkdir(parents=True)
             options = {

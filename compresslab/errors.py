@@ -5,6 +5,7 @@
     │   ├── ConfigError             a YAML file or an override; carries every Problem found
     │   ├── DataError               a data set that is missing, broken, or not what was said
     │   ├── ModelError              a network or weights that cannot be used
+    │   │   └── NothingToQuantize   no operator is left that could become an integer one
     │   └── ArtifactError           an exported file that is missing, changed or not ours
     ├── StageFailed                 exit 4   a stage began and could not finish
     │   ├── Diverged                the loss became NaN or infinite
@@ -64,6 +65,10 @@ class DataError(BadInput):
 
 class ModelError(BadInput):
     """A network or its weights cannot be built, loaded or used."""
+
+
+class NothingToQuantize(ModelError):
+    """A network of which no operator is left that could become an integer one."""
 
 
 class ArtifactError(BadInput):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor, fx, nn
 
-from compresslab.errors import ModelError, did_you_mean
+from compresslab.errors import ModelError, NothingToQuantize, did_you_mean
 from compresslab.quantization.attention import take_apart
 from compresslab.quantization.fake_quant import ActivationQuantizer
 from compresslab.quantization.integer import IntegerEmbedding, IntegerLayer, QuantizeDequantize
@@ -44,8 +44,9 @@ def insert(module: nn.Module, example: Tensor, settings: QuantizerSettings) -> f
     flattening and dropout need none: what they give lies on the grid of what they got. What is concatenated shares one.
 
     Raises:
-        ModelError: The network cannot be traced, holds quantizers already, or has nothing to quantize; or the settings
-            name an operator that is not there, or that has no integer kernel.
+        ModelError: The network cannot be traced, or holds quantizers already; or the settings name an operator that is
+            not there, or that has no integer kernel.
+        NothingToQuantize: No operator may become an integer one.
     """
     if any(isinstance(part, _OURS) or type(part).__module__.startswith("torch.ao.nn") for part in module.modules()):
         raise ModelError("the network is quantized already; quantize the float network it came from")
@@ -55,7 +56,7 @@ def insert(module: nn.Module, example: Tensor, settings: QuantizerSettings) -> f
     # All decided before the first part is replaced.
     readers, groups = {node: plan.readers(node) for node in plan.values()}, plan.groups()
     if not _weighted(graph) or not (plan.chosen or readers):
-        raise ModelError(
+        raise NothingToQuantize(
             "there is nothing to quantize: the network has no convolution or linear layer that may leave float"
         )
     for name in plan.chosen:

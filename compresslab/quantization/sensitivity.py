@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from compresslab.errors import ModelError
+from compresslab.errors import ModelError, NothingToQuantize
 from compresslab.quantization.calibration import calibrate, prepare
 from compresslab.quantization.insertion import quantizable
 from compresslab.quantization.tracing import trace
@@ -78,11 +78,23 @@ class Harm:
 
     def left(self, keep: Sequence[str]) -> float:
         """The harm with these in float too."""
-        return self._of({"keep_float": tuple(dict.fromkeys([*self._settings.keep_float, *keep]))})
+        return self._of(self._keeping(keep))
+
+    def quantizes(self, keep: Sequence[str]) -> bool:
+        """Whether anything is quantized with these in float: what no integer reads, such as a last sum, is not."""
+        settings = self._settings.model_copy(update=self._keeping(keep))
+        try:
+            prepare(self._module, self._inputs[:2], settings)
+        except NothingToQuantize:
+            return False
+        return True
 
     def alone(self, name: str) -> float:
         """The harm of quantizing this one alone."""
         return self._of({"keep_float": (), "only": (name,)})
+
+    def _keeping(self, keep: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        return {"keep_float": tuple(dict.fromkeys([*self._settings.keep_float, *keep]))}
 
     def _of(self, changes: Mapping[str, tuple[str, ...]]) -> float:
         settings = self._settings.model_copy(update=changes)
@@ -130,9 +142,12 @@ def proposals(
             known[key] = harm.left(key)
         return known[key]
 
+    most = len(names) - 1
+    while most >= 1 and not harm.quantizes(names[:most]):
+        most -= 1
     found: list[tuple[str, ...]] = []
     for share in _LEFT:
-        low, high = 1, len(names) - 1
+        low, high = 1, most
         if high < 1 or left(names[:high]) > share * whole:
             if note is not None:
                 note(f"no set of operators in float leaves less than {share:.0%} of the harm")

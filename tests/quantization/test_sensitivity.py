@@ -17,6 +17,9 @@ class Made:
     def __init__(self, operators: Sequence[str], needed: Sequence[str], little: float = 0.001) -> None:
         self.operators, self.needed, self.little = tuple(operators), set(needed), little
 
+    def quantizes(self, keep: Sequence[str]) -> bool:
+        return set(keep) != set(self.operators)
+
     def left(self, keep: Sequence[str]) -> float:
         ruined = 1.0 if self.needed - set(keep) else 0.0
         return ruined + self.little * len(set(self.operators) - self.needed - set(keep))
@@ -50,6 +53,17 @@ def test_sets_grow_as_less_harm_may_be_left() -> None:
 def test_all_operators_are_never_proposed() -> None:
     """That would be the float model."""
     assert proposals(Made("ab", "ab"), ranking("ab")) == ()
+
+
+def test_what_no_integer_reads_is_never_all_that_is_quantized(build, images) -> None:
+    """A sum is an integer one for its readers alone: ranked last, it would be left of a network that is float."""
+    harm = Harm(build("residual"), images, QuantizerSettings())
+    sums = [name for name, role in harm.roles.items() if role == "add"]
+    assert sums
+    assert not harm.quantizes([name for name in harm.operators if name != sums[-1]])
+    others = [name for name in harm.operators if name != sums[-1]]
+    ranked = [Sensitivity(name, 1.0, 1.0) for name in (*others, sums[-1])]
+    assert all(harm.quantizes(keep) for keep in proposals(harm, ranked))
 
 
 def test_harm_is_weighed_against_the_time_that_float_costs() -> None:

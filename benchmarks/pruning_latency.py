@@ -46,13 +46,13 @@ from compresslab.pruning import (
     CRITERIA,
     Costs,
     best_units,
-    counting,
     cut,
     find_groups,
     gather,
     judge,
     layers_of,
     shares,
+    sizes,
 )
 from compresslab.stage import Context
 from compresslab.stages import Prune, Quantize
@@ -175,7 +175,7 @@ class _Work:
         teacher = self._teacher.module
         evidence = gather(teacher, self._groups, batches, self._task.loss, criterion.reads)
         scores = judge(criterion, evidence, self._groups)
-        counted = counting.costs(teacher, self._groups, self._example())
+        counted = sizes(teacher, self._groups, self._example())
 
         def cut_at(ratio: float) -> nn.Module:
             found = shares.widths(

@@ -66,6 +66,15 @@ def variants(stage: Stage) -> tuple[Stage, ...]:
     return (stage,) if tuned is None else tuple(one.stage for one in tuned)
 
 
+def trusted_code(pipeline: Pipeline) -> tuple[str, ...]:
+    """The user's own functions that the pipeline names as builders of networks, and which may therefore run."""
+    specs = [pipeline.model, pipeline.teacher]
+    for stage in pipeline.stages:
+        for variant in variants(stage):
+            specs.extend([getattr(variant, "student", None), *getattr(variant, "peers", ())])
+    return tuple(name for spec in specs if spec is not None for name in spec.trusted)
+
+
 def broken_rules(pipeline: Pipeline) -> list[tuple[str, str]]:
     """Every rule of order that the pipeline breaks, as (key path, reason and remedy)."""
     untrained = () if pipeline.teacher is None else pipeline.teacher.untrained("teacher")

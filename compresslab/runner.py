@@ -7,24 +7,24 @@ is in the store, so the same call after a crash goes on where it stopped.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from compresslab import __version__
 from compresslab.bundle import write_bundle
-from compresslab.candidate import Candidate, OnnxModel, Step, TorchModel
+from compresslab.candidate import Candidate, Step
 from compresslab.clock import MachineClock
 from compresslab.config import dump_pipeline
-from compresslab.digest import digest_of, library_versions
+from compresslab.decided import Decided
+from compresslab.digest import digest_of
 from compresslab.errors import BadInput, CompresslabError, StageFailed, StoreError
-from compresslab.export import export
-from compresslab.keys import LIBRARIES, Keys, assesses, ships
+from compresslab.exports import Exports
+from compresslab.keys import Keys, ships
 from compresslab.launcher import started_alone
 from compresslab.measure.artifact import Artifact, load_artifact, write_manifest
 from compresslab.measure.budget import check
@@ -35,7 +35,7 @@ from compresslab.measure.measurement_io import to_json
 from compresslab.measured import REPORTED, Measurements
 from compresslab.models import architecture
 from compresslab.nodes import Made, Node, Nodes
-from compresslab.pipeline import variants
+from compresslab.pipeline import trusted_code
 from compresslab.preflight import fitting, require_calibration_labels, require_measured
 from compresslab.progress import Noting, Progress, Silent
 from compresslab.rehearsal import rehearse
@@ -53,7 +53,6 @@ if TYPE_CHECKING:
     from compresslab.pipeline import Pipeline
     from compresslab.teacher import Teacher
 
-_PARITY_SAMPLES = 512
 _ALONE = (
     "`accelerate launch` was asked for several processes and has started this one only; on CPUs several are started by "
     "`torchrun --nproc-per-node N -m compresslab run ...`, or by `accelerate launch --multi_gpu`"
@@ -121,8 +120,9 @@ class _Run:
             self.progress.note(_ALONE)
         require_measured(pipeline, self.task)
         require_calibration_labels(pipeline, self.task)
-        self.trusted = _trusted(pipeline)
-        self.nodes = Nodes(self.store, self._export)
+        self.trusted = trusted_code(pipeline)
+        self.exports = Exports(self.task, pipeline.seed)
+        self.nodes = Nodes(self.store, self.exports.candidate)
         self.measurements = Measurements(self.store, self.task, pipeline.bench)
         quantized = any(stage.kind == "quantize" for stage in (*pipeline.stages, *pipeline.references))
         if quantized and not fast_int8(self.measurements.machine):
@@ -140,7 +140,7 @@ class _Run:
         rehearse(pipeline, self.baseline_model, self.teachers, self.task)
         self.baseline: Node | None = None
         self.trained: Node | None = None
-        self.decided: dict[str, list[dict[str, Any]]] = {}
+        self.decided = Decided(pipeline.decided, self.progress.note)
 
     # -- the run -----------------------------------------------------------------------------------------------------
 
@@ -248,7 +248,7 @@ class _Run:
                 progress=progress,
                 assess=lambda candidate: self._assess(candidate, scratch, parent),
                 key=key,
-                decided=self._decided(stage, key),
+                decided=self.decided.before(stage, key),
                 clock=self._clock(progress),
                 ships=ships(self.pipeline),
             )
@@ -262,25 +262,12 @@ class _Run:
             raise type(error)(f"{stage.kind}: {error}") from error
         self.progress.notes.extend(f"{stage.kind}: {note}" for note in nodes[0].notes)
         self.directory.event("stage", stage=stage.kind, key=key, cached=nodes[0].cached, seconds=nodes[0].seconds)
-        if assesses(stage):
-            self.decided[key] = [dict(node.lineage[-1].decisions) for node in nodes]
+        self.decided.keep(stage, key, nodes)
         return nodes
-
-    def _decided(self, stage: Stage, key: str) -> tuple[Mapping[str, Any], ...] | None:
-        """What the run decided here whose lock file is replayed."""
-        if not assesses(stage) or not self.pipeline.decided:
-            return None
-        found = self.pipeline.decided.get(key)
-        if found is None:
-            self.progress.note(
-                f"{stage.kind}: the lock file's decisions were made under other settings, with other data or code, or "
-                "on another machine, so it decides anew"
-            )
-        return None if found is None else tuple(found)
 
     def _clock(self, progress: Progress) -> MachineClock:
         validation = self.task.splits["validation"].inputs
-        return MachineClock(self.store, self.pipeline.bench, validation, self._export_model, progress.note)
+        return MachineClock(self.store, self.pipeline.bench, validation, self.exports.network, progress.note)
 
     def _teacher(self) -> Teacher | None:
         """`teacher`, or `model` if it has weights, or what a `train` or `mutual` stage has made."""
@@ -310,35 +297,6 @@ class _Run:
         """As it is deployed: with the session options of the run."""
         return self.sessions.deployed(node.artifact())
 
-    def _export(self, candidate: Candidate, folder: Path) -> Artifact:
-        lineage = [{"kind": step.kind, "settings": dict(step.settings)} for step in candidate.lineage]
-        return self._export_model(candidate.model, folder, {"lineage": lineage})
-
-    def _export_model(
-        self, model: TorchModel | OnnxModel, folder: Path, provenance: Mapping[str, Any] | None = None
-    ) -> Artifact:
-        # Spread over the split: a user's own validation images may come class by class.
-        samples = len(self.task.splits["validation"].inputs)
-        rows = np.unique(np.linspace(0, samples - 1, _PARITY_SAMPLES).astype(np.int64))
-        targets = self.task.splits["validation"].targets
-        return export(
-            model,
-            folder,
-            preprocessing=self.task.preprocessing,
-            labels=self.task.labels,
-            target=self.task.target,
-            targets=None if targets is None else targets[rows],
-            metric=self.task.metric,
-            inputs=self.task.batch("validation", rows, None),
-            provenance={
-                **(provenance or {}),
-                "data": self.task.digest,
-                "splits": {name: split.digest for name, split in self.task.splits.items()},
-                "seed": self.pipeline.seed,
-                "versions": library_versions(*LIBRARIES),
-            },
-        )
-
     # -- measuring ---------------------------------------------------------------------------------------------------
 
     def _measure(
@@ -357,7 +315,7 @@ class _Run:
 
         def export_here() -> None:
             folder.mkdir(parents=True, exist_ok=True)
-            self._export(candidate, folder)
+            self.exports.candidate(candidate, folder)
 
         on_main(export_here)
         artifact = self.sessions.deployed(load_artifact(folder))
@@ -416,7 +374,7 @@ class _Run:
             "data": self.task.digest,
             "surroundings": self.keys.surroundings(),
             "machine": dict(self.measurements.machine),
-            "decided": {**self.decided, **self.sessions.decided},
+            "decided": {**self.decided.now, **self.sessions.decided},
             "points": [
                 {
                     "id": point.id,
@@ -427,15 +385,6 @@ class _Run:
                 for point in points
             ],
         }
-
-
-def _trusted(pipeline: Pipeline) -> tuple[str, ...]:
-    """The user's own functions that the pipeline names as builders of networks, and which may therefore run."""
-    specs = [pipeline.model, pipeline.teacher]
-    for stage in pipeline.stages:
-        for variant in variants(stage):
-            specs.extend([getattr(variant, "student", None), *getattr(variant, "peers", ())])
-    return tuple(name for spec in specs if spec is not None for name in spec.trusted)
 
 
 def _device(wanted: str) -> str:

@@ -120,7 +120,7 @@ def nothing_may_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
     def tripped(*_: object, **__: object) -> None:
         raise AssertionError("this should have come from the store")
 
-    for place in ("distillation.learning.fit", "stages.mutual.fit", "stages.backends.export", "runner.export"):
+    for place in ("distillation.learning.fit", "stages.mutual.fit", "stages.backends.export", "exports.export"):
         monkeypatch.setattr(f"compresslab.{place}", tripped)
     monkeypatch.setattr(Measurer, "measure", tripped)
 

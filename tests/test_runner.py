@@ -251,7 +251,7 @@ def test_other_data_make_everything_again(finished_run, nothing_may_be_made):
 
 
 def test_another_bench_measures_again_and_makes_nothing(copied_run, monkeypatch):
-    monkeypatch.setattr("compresslab.runner.export", lambda *_, **__: pytest.fail("an artifact is in the store"))
+    monkeypatch.setattr("compresslab.exports.export", lambda *_, **__: pytest.fail("an artifact is in the store"))
     bench = copied_run.pipeline.bench.model_copy(update={"points": (BenchPoint(batch=2),)})
     report = run(alone(copied_run.pipeline, copied_run.pipeline.stages[0], bench=bench), copied_run.out)
     assert [event["cached"] for event in events(copied_run.out, "stage")[-2:]] == [True, True]
@@ -390,7 +390,7 @@ def test_a_graph_that_disagrees_with_its_network_fails_with_the_name_of_the_stag
     def disagree(*_, **__):
         raise ParityError("torch and ONNX Runtime differ by 3.1")
 
-    monkeypatch.setattr("compresslab.runner.export", disagree)
+    monkeypatch.setattr("compresslab.exports.export", disagree)
     pipeline = changed(copied_run.pipeline, 3)
     with pytest.raises(ParityError, match=r"quantize: torch and ONNX Runtime differ by 3\.1"):
         run(pipeline, copied_run.out)
@@ -409,7 +409,7 @@ def test_what_stopped_the_run_is_told_even_where_no_event_can_be_written(copied_
         if what == "stopped":
             raise StoreError("the disk is full")
 
-    monkeypatch.setattr("compresslab.runner.export", interrupted)
+    monkeypatch.setattr("compresslab.exports.export", interrupted)
     monkeypatch.setattr("compresslab.runner.RunDirectory.event", full)
     with pytest.raises(KeyboardInterrupt, match="signal 2"):
         run(changed(copied_run.pipeline, 3), copied_run.out)

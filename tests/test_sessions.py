@@ -68,7 +68,7 @@ def test_another_bench_point_chooses_again_and_makes_nothing_anew(copied_run, ch
     """What is trained and exported does not depend on how it is called."""
     pipeline = quantized_alone(copied_run.pipeline, "auto")
     run(pipeline, copied_run.out)
-    monkeypatch.setattr("compresslab.runner.export", lambda *_, **__: pytest.fail("an artifact is in the store"))
+    monkeypatch.setattr("compresslab.exports.export", lambda *_, **__: pytest.fail("an artifact is in the store"))
     (point,) = pipeline.bench.points
     bench = pipeline.bench.model_copy(update={"points": (point.model_copy(update={"batch": 2}),)})
     run(replace(pipeline, bench=bench), copied_run.out)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 import numpy as np
 import numpy.typing as npt
 
+from compresslab.measure.kernel_events import kernel_events
 from compresslab.measure.runtime import open_graph
 
 if TYPE_CHECKING:
@@ -134,14 +135,11 @@ def _open(job: OperatorJob, path: str, profile: Path | None) -> _Watched:
 def _kernels(one: _Watched) -> list[_Kernel]:
     """What was noted of each kernel at each call, in whole microseconds."""
     path = Path(one.session.end_profiling())
-    events = json.loads(path.read_text(encoding="utf-8"))
-    path.unlink()
     found: dict[tuple[str, str], _Kernel] = {}
-    for event in events:
-        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            operator = event["args"]["op_name"]
-            kernel = _Kernel(operator, len(event["args"]["input_type_shape"]), [])
-            found.setdefault((event["name"], operator), kernel).durations.append(event["dur"])
+    for event in kernel_events(path):
+        kernel = _Kernel(event.operator, event.inputs, [])
+        found.setdefault((event.node, event.operator), kernel).durations.append(event.microseconds)
+    path.unlink()
     return list(found.values())
 
 

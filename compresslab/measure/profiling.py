@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from compresslab.measure.kernel_events import kernel_events
 from compresslab.measure.session import open_session
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from compresslab.measure.session import SessionOptions
 
-_SUFFIX = "_kernel_time"
 # The first calls touch memory for the first time.
 _UNCOUNTED = 3
 _CALLS = 12
@@ -59,13 +58,10 @@ def kernel_times(
         session = open_session(path, options, threads, profile=Path(folder, "profile"))
         for _ in range(_UNCOUNTED + calls):
             session.run(None, dict(feed))
-        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    found: dict[str, tuple[str, list[float]]] = {}
-    for event in events:
-        name = str(event.get("name", ""))
-        if event.get("cat") == "Node" and name.endswith(_SUFFIX):
-            _, times = found.setdefault(name.removesuffix(_SUFFIX), (str(event["args"].get("op_name", "")), []))
-            times.append(float(event["dur"]))
+        found: dict[str, tuple[str, list[float]]] = {}
+        for event in kernel_events(Path(session.end_profiling())):
+            _, times = found.setdefault(event.node, (event.operator, []))
+            times.append(float(event.microseconds))
     # A node without a name shares its kernel's name with others: what they take in a call is then the sum of them.
     runs = _UNCOUNTED + calls
     return tuple(

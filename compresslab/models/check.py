@@ -47,7 +47,6 @@ def require_fit(model: TorchModel, inputs: npt.NDArray[np.float32], outputs: int
         ValueError,
         AttributeError,
         LookupError,
-        NotImplementedError,
         AssertionError,
     ) as error:
         raise ModelError(f"{name} fails on inputs of shape {list(inputs.shape)}: {error}") from error

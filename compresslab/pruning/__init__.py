@@ -4,10 +4,10 @@ from compresslab.pruning.allocate import Allocation, Block, Choice, Problem, all
 from compresslab.pruning.attention import find_attention
 from compresslab.pruning.clock import Clock, Table, Timing
 from compresslab.pruning.costs import Costs
-from compresslab.pruning.counting import costs as count_costs
+from compresslab.pruning.counting import sizes
 from compresslab.pruning.cutting import cut
 from compresslab.pruning.damage import Damage
-from compresslab.pruning.depth import find_blocks, without
+from compresslab.pruning.depth import block_damage, find_blocks, without
 from compresslab.pruning.evidence import Evidence, gather
 from compresslab.pruning.finding import find_groups
 from compresslab.pruning.groups import Group, Groups, Member
@@ -16,7 +16,7 @@ from compresslab.pruning.importance import Name as ImportanceName
 from compresslab.pruning.latency_table import LatencyTable
 from compresslab.pruning.layer_trace import layers_of
 from compresslab.pruning.one_layer import Precision
-from compresslab.pruning.sensitivity import Sensitivity, sensitivity, widths_by_sensitivity
+from compresslab.pruning.sensitivity import Sensitivity, group_sensitivity, sensitivity, widths_by_sensitivity
 from compresslab.pruning.shares import Scope, Target, best_units, schedule, widths
 from compresslab.pruning.verdict import Verdict, verdict
 
@@ -45,17 +45,19 @@ __all__ = [
     "Verdict",
     "allocate",
     "best_units",
-    "count_costs",
+    "block_damage",
     "cut",
     "find_attention",
     "find_blocks",
     "find_groups",
     "gather",
+    "group_sensitivity",
     "judge",
     "layers_of",
     "own",
     "schedule",
     "sensitivity",
+    "sizes",
     "verdict",
     "widths",
     "widths_by_sensitivity",

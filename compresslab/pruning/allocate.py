@@ -111,12 +111,6 @@ def allocate(problem: Problem, target_ms: float, kept: Mapping[str, str] | None 
     return _answer(problem, knapsack, best)
 
 
-def reachable_ms(problem: Problem) -> float:
-    """The least time of all allocations, as far as the search finds it."""
-    knapsack = _knapsack(problem)
-    return knapsack.ms(_fastest(knapsack))
-
-
 def _knapsack(problem: Problem) -> Knapsack:
     groups = {choice.group: index for index, choice in enumerate(problem.choices)}
     assert len(groups) == len(problem.choices), "each group has one choice"

@@ -38,7 +38,7 @@ class _Term:
 
 
 @dataclass(frozen=True)
-class Costs:
+class Sizes:
     """What a network counts, and what it will count with fewer units.
 
     Args:
@@ -73,7 +73,7 @@ def count(module: nn.Module, example: Tensor) -> Counts:
     return Counts(sum(value.numel() for value in module.parameters()), _macs(module, example)[""])
 
 
-def costs(module: nn.Module, groups: Iterable[Group], example: Tensor) -> Costs:
+def sizes(module: nn.Module, groups: Iterable[Group], example: Tensor) -> Sizes:
     """What the network counts with any number of units left in each group.
 
     Args:
@@ -100,7 +100,7 @@ def costs(module: nn.Module, groups: Iterable[Group], example: Tensor) -> Costs:
             counted += products
     terms.append(_Term(0, macs[""] - counted, ()))
     whole = Counts(sum(value.numel() for value in module.parameters()), macs[""])
-    return Costs(whole, groups, tuple(terms))
+    return Sizes(whole, groups, tuple(terms))
 
 
 def _sides(module: nn.Module, groups: Iterable[Group]) -> dict[str, tuple[tuple[tuple[str, Side], int], ...]]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from compresslab.models.blocks import remove_blocks
 from compresslab.pruning.cutting import output_shape
 from compresslab.pruning.groups import LAYERS
+from compresslab.pruning.watching import after
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -133,21 +134,12 @@ def _shapes(
     """For each candidate, and each time that it runs, the shapes of its first input and of its (first) output."""
     found: dict[str, list[tuple[tuple[int, ...] | None, tuple[int, ...] | None]]] = {}
 
-    def look(name: str, given: tuple[object, ...], named: dict[str, object], answer: object) -> None:
+    def look(name: str, _: nn.Module, given: tuple[object, ...], named: dict[str, object], answer: object) -> None:
         first = given[0] if given else next(iter(named.values()), None)
         found.setdefault(name, []).append((_shape(first), _shape(answer)))
 
-    handles = [
-        module.get_submodule(name).register_forward_hook(
-            lambda _, given, named, answer, name=name: look(name, given, named, answer), with_kwargs=True
-        )
-        for name, _ in _candidates(module)
-    ]
-    try:
+    with after(module, [name for name, _ in _candidates(module)], look):
         output_shape(module, example)
-    finally:
-        for handle in handles:
-            handle.remove()
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -14,9 +13,10 @@ from torch.func import functional_call
 from compresslab.errors import ModelError
 from compresslab.pruning.groups import LAYERS
 from compresslab.pruning.slices import part
+from compresslab.pruning.watching import before
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from compresslab.pruning.groups import Group
 
@@ -160,7 +160,7 @@ def _contributions(
         gates[name].append(torch.ones(shape, dtype=value.dtype, device=value.device, requires_grad=True))
         return (value * gates[name][-1], *given[1:])
 
-    with torch.enable_grad(), _before(network, readers, gate):
+    with torch.enable_grad(), before(network, readers, gate):
         value = _finite(loss(network(inputs), targets))
     every = [one for ones in gates.values() for one in ones]
     found = iter(torch.autograd.grad(value, every, materialize_grads=True, allow_unused=True))
@@ -200,21 +200,9 @@ def _activations(network: nn.Module, readers: Collection[str], inputs: Tensor) -
         channels = given[0].movedim(_channel_dimension(layer), 0).flatten(1).abs()
         means[name].add({name: channels.sum(1)}, channels.shape[1])
 
-    with _before(network, readers, look):
+    with before(network, readers, look):
         network(inputs)
     return {name: value for mean in means.values() for name, value in mean.of().items()}
-
-
-@contextmanager
-def _before(network: nn.Module, layers: Collection[str], hook: Callable[..., object]) -> Iterator[None]:
-    """Calls the hook with layer, arguments and name in front of each of these layers."""
-    with ExitStack() as stack:
-        for name in layers:
-            handle = network.get_submodule(name).register_forward_pre_hook(
-                lambda layer, given, name=name: hook(layer, given, name)
-            )
-            stack.callback(handle.remove)
-        yield
 
 
 def _channel_dimension(layer: nn.Module) -> int:

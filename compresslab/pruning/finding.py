@@ -14,6 +14,7 @@ from compresslab.errors import ModelError
 from compresslab.pruning.attention import Attention, find_attention
 from compresslab.pruning.cutting import cut, output_shape
 from compresslab.pruning.groups import LAYERS, Group, Groups, Member, Side
+from compresslab.pruning.watching import after, names_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -168,16 +169,8 @@ def _traced(module: nn.Module, example: Tensor) -> tp.DependencyGraph:
 def _calls(module: nn.Module, example: Tensor) -> Counter[str]:
     """How often each layer runs in one forward."""
     calls = Counter[str]()
-    handles = [
-        layer.register_forward_hook(lambda *_, name=name: calls.update((name,)))
-        for name, layer in module.named_modules()
-        if isinstance(layer, LAYERS)
-    ]
-    try:
+    with after(module, names_of(module, LAYERS), lambda name, *_: calls.update((name,))):
         module(example)
-    finally:
-        for handle in handles:
-            handle.remove()
     return calls
 
 

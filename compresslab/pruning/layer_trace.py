@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from compresslab.errors import ModelError
 from compresslab.pruning.geometry import DEPTHWISE, Geometry, Layer, Sized
 from compresslab.pruning.groups import LAYERS
+from compresslab.pruning.watching import after, names_of
 
 
 @torch.no_grad()
@@ -25,21 +26,15 @@ def layers_of(module: nn.Module, example: Tensor) -> tuple[Layer, ...]:
     """
     found: list[Layer] = []
 
-    def note(name: str, layer: nn.Module, given: Tensor, result: Tensor) -> None:
-        found.append(_layer(name, layer, given, result, len(example)))
+    def note(name: str, layer: nn.Module, given: tuple[Tensor, ...], _: object, result: Tensor) -> None:
+        found.append(_layer(name, layer, given[0], result, len(example)))
 
-    handles = [
-        layer.register_forward_hook(lambda layer, given, result, name=name: note(name, layer, given[0], result))
-        for name, layer in module.named_modules()
-        if isinstance(layer, LAYERS)
-    ]
     was_training = module.training
     try:
-        module.eval()(example)
+        with after(module, names_of(module, LAYERS), note):
+            module.eval()(example)
     finally:
         module.train(was_training)
-        for handle in handles:
-            handle.remove()
     if not found:
         raise ModelError(
             f"{type(module).__name__} runs no convolution or linear layer as a module, so nothing is known of its time"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from compresslab.pruning.counting import Costs
+    from compresslab.pruning.counting import Sizes
     from compresslab.pruning.groups import Group
     from compresslab.pruning.shares import Target
 
@@ -88,13 +88,27 @@ def sensitivity(
     found = []
     for group in groups:
         gone = sorted({min(round(level * group.units), group.units - 1) for level in levels} - {0})
-        measured = []
-        for removed in gone or [1]:
-            keep = best_units([group], scores, {group.name: group.units - removed})
-            damage = judge(cut(network, [group], keep, share=True)) - whole
-            measured.append(Level(removed / group.units, damage))
-        found.append(GroupSensitivity(group.name, group.units, group.units * channels(group), tuple(measured)))
+        kept = [group.units - removed for removed in gone or [1]]
+        found.append(group_sensitivity(network, group, scores, judge, kept, whole))
     return Sensitivity(whole, tuple(found))
+
+
+@torch.no_grad()
+def group_sensitivity(
+    network: nn.Module,
+    group: Group,
+    scores: Mapping[str, Tensor],
+    judge: Callable[[nn.Module], float],
+    kept: Iterable[int],
+    whole: float = 0.0,
+) -> GroupSensitivity:
+    """The same of one group, at numbers of units that stay, falling; `whole` is what the judge says of the network."""
+    measured = []
+    for units in kept:
+        keep = best_units([group], scores, {group.name: units})
+        damage = judge(cut(network, [group], keep, share=True)) - whole
+        measured.append(Level((group.units - units) / group.units, damage))
+    return GroupSensitivity(group.name, group.units, group.units * channels(group), tuple(measured))
 
 
 def ratios(found: Sensitivity, damage: float) -> dict[str, float]:
@@ -105,34 +119,15 @@ def ratios(found: Sensitivity, damage: float) -> dict[str, float]:
     return {group.name: _largest(group, damage) for group in found.groups}
 
 
-def bound(found: Sensitivity, removed: float) -> float:
-    """The damage to allow each group so that, of the channels of all groups, this share is removed.
-
-    Args:
-        found: What was measured.
-        removed: 0 < removed < 1; where the levels do not go so far, the damage that removes most.
-    """
-    total = sum(group.channels for group in found.groups)
-
-    def share(damage: float) -> float:
-        return sum(_largest(group, damage) * group.channels for group in found.groups) / total
-
-    low, high = 0.0, _most(found)
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (low, middle) if share(middle) >= removed else (middle, high)
-    return high
-
-
 def widths_by_sensitivity(
-    found: Sensitivity, groups: Iterable[Group], costs: Costs, *, target: Target, share: float, round_to: int = 8
+    found: Sensitivity, groups: Iterable[Group], sizes: Sizes, *, target: Target, share: float, round_to: int = 8
 ) -> Reached:
     """How many units each group keeps so that all groups do the same damage; a counterpart of `shares.widths`.
 
     Args:
         found: What was measured of these groups.
         groups: What can be cut.
-        costs: Predicts parameters and multiply-adds of these groups.
+        sizes: Predicts parameters and multiply-adds of these groups.
         target: What `share` is of.
         share: What shall be left; the nearest that can be reached is taken.
         round_to: Widths become multiples of this many channels.
@@ -155,7 +150,7 @@ def widths_by_sensitivity(
             for group in groups
         }
 
-    return reach(at, lambda kept: left(groups, kept, costs, target), share, target, round_to)
+    return reach(at, lambda kept: left(groups, kept, sizes, target), share, target, round_to)
 
 
 def _largest(group: GroupSensitivity, damage: float) -> float:
@@ -169,7 +164,3 @@ def _largest(group: GroupSensitivity, damage: float) -> float:
         # A cut that helps is no licence for the next.
         before = Level(level.removed, max(level.damage, 0.0))
     return before.removed
-
-
-def _most(found: Sensitivity) -> float:
-    return max(0.0, *(level.damage for group in found.groups for level in group.levels))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from compresslab.pruning.counting import Costs
+    from compresslab.pruning.counting import Sizes
     from compresslab.pruning.groups import Group
 
 Scope = Literal["local", "global", "isomorphic"]
@@ -65,7 +65,7 @@ def widths(
     network: nn.Module,
     groups: Iterable[Group],
     scores: Mapping[str, Tensor],
-    costs: Costs,
+    sizes: Sizes,
     *,
     target: Target,
     share: float,
@@ -79,7 +79,7 @@ def widths(
         network: That the groups were found in.
         groups: What can be cut.
         scores: Importance by group, [units].
-        costs: Predicts parameters and multiply-adds of these groups.
+        sizes: Predicts parameters and multiply-adds of these groups.
         target: What `share` is of.
         share: What shall be left, 0 < share < 1. As widths are rounded, the nearest that can be reached is taken.
         scope: `local`: every group keeps the same share; `global`: the units of all groups compete, and none loses
@@ -107,7 +107,7 @@ def widths(
             found[group.name] = nearest(wide, staying)
         return found
 
-    return reach(at, lambda kept: left(groups, kept, costs, target), share, target, round_to)
+    return reach(at, lambda kept: left(groups, kept, sizes, target), share, target, round_to)
 
 
 def reach(
@@ -151,17 +151,17 @@ def reach(
     return before if abs(before.share - share) < abs(after.share - share) else after
 
 
-def left(groups: Iterable[Group], kept: Mapping[str, int], costs: Costs, target: Target) -> float:
+def left(groups: Iterable[Group], kept: Mapping[str, int], sizes: Sizes, target: Target) -> float:
     """What these widths leave, as a share of the whole network: of the groups' channels, or of what it counts."""
     if target == "channels":
         every = [
             (kept.get(group.name, group.units) * channels(group), group.units * channels(group)) for group in groups
         ]
         return sum(some for some, _ in every) / sum(whole for _, whole in every)
-    found = costs.at(kept)
+    found = sizes.at(kept)
     if target == "parameters":
-        return found.parameters / costs.whole.parameters
-    return found.macs / costs.whole.macs
+        return found.parameters / sizes.whole.parameters
+    return found.macs / sizes.whole.macs
 
 
 def best_units(

@@ -65,7 +65,7 @@ def _symbolic(network: nn.Module) -> fx.GraphModule | None:
     """The network as its own modules call each other; None where Python is in the way, or weights are out of sight."""
     try:
         graph = fx.symbolic_trace(network)
-    except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError):
+    except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, AttributeError):
         return None
     weighed = [node for node in graph.graph.nodes if node.op == "call_function" and node.target in _NEEDING_WEIGHTS]
     return None if weighed else graph

@@ -23,7 +23,7 @@ from compresslab.pruning import (
     Precision,
     Scope,
     best_units,
-    count_costs,
+    block_damage,
     cut,
     find_blocks,
     find_groups,
@@ -32,6 +32,7 @@ from compresslab.pruning import (
     own,
     schedule,
     sensitivity,
+    sizes,
     widths,
     widths_by_sensitivity,
     without,
@@ -138,7 +139,7 @@ class Prune(Settings):
                 target cannot be reached.
         """
         model = candidate.network
-        work = _Work(self, model, context)
+        work = _Application(self, model, context)
         if isinstance(self.blocks, int) and self.blocks:
             model = work.without_blocks(model, self.blocks)
         if self.given is not None:
@@ -159,7 +160,7 @@ class Prune(Settings):
 
 
 @dataclass
-class _Work:
+class _Application:
     """One application of the stage, and what it decided so far."""
 
     stage: Prune
@@ -188,8 +189,8 @@ class _Work:
                     f"`blocks: {count}`: no block can be removed once {len(self.removed)} are gone; "
                     f"{reasons or 'no nn.Sequential or nn.ModuleList holds residual blocks or transformer layers'}"
                 )
-            damage = self._damage(model.module)
-            lost, name = min((damage(without(model.module, [name], share=True)), name) for name in found.names)
+            damages = block_damage(model.module, found.names, self._damage(model.module))
+            lost, name = min((lost, name) for name, lost in damages.items())
             self.context.progress.note(f"block `{name}` goes: of {len(found.names)}, it is missed least")
             builder = None if model.builder is None else without_blocks(model.builder, [name])
             model = TorchModel(without(model.module, [name]), builder)
@@ -271,7 +272,7 @@ class _Work:
     def _reached(
         self, module: nn.Module, groups: Groups, scores: Mapping[str, Tensor], share: float, *, comparable: bool
     ) -> Reached:
-        counted = count_costs(module, groups, self.example)
+        counted = sizes(module, groups, self.example)
         target, round_to = self.stage.target, self.stage.round_to
         if self.stage.scope == "sensitivity":
             judged = sensitivity(module, groups, scores, self._damage(module))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,23 +21,24 @@ from compresslab.pruning import (
     Choice,
     Costs,
     Problem,
+    Sensitivity,
     Verdict,
     allocate,
     best_units,
+    block_damage,
     cut,
     find_blocks,
+    group_sensitivity,
     layers_of,
     verdict,
     without,
 )
-from compresslab.pruning.sensitivity import GroupSensitivity, Level, Sensitivity
-from compresslab.pruning.shares import channels
 from compresslab.quantization import QuantizerSettings, calibrate, convert, prepare
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from compresslab.pruning import Damage, Group, Groups, Precision
+    from compresslab.pruning import Damage, Groups, Precision
     from compresslab.stage import Context
     from compresslab.stages.prune import Prune
 
@@ -182,17 +184,16 @@ class ToTime:
         self._context.progress.start(f"{self._stage.kind}: judging widths by their damage", count)
         choices, judged = [], []
         for group in uncut.groups:
-            found = [0.0]
-            for units in reversed(levels[group.name][:-1]):
-                keep = best_units([group], uncut.scores, {group.name: units})
-                # Never less than that of a wider one: what a cut seems to gain is no licence for the next.
-                found.append(max(found[-1], damage(cut(module, [group], keep, share=True))))
-                self._context.progress.advance()
-            choices.append(Choice(group.name, levels[group.name], tuple(reversed(found))))
-            judged.append(_sensitivity(group, levels[group.name], found))
+            kept = levels[group.name]
+            found = group_sensitivity(module, group, uncut.scores, damage, reversed(kept[:-1]))
+            self._context.progress.advance(len(found.levels))
+            judged.append(found)
+            # Never less than that of a wider one: what a cut seems to gain is no licence for the next.
+            rising = itertools.accumulate((level.damage for level in found.levels), max, initial=0.0)
+            choices.append(Choice(group.name, kept, tuple(reversed(list(rising)))))
+        names = find_blocks(module, self._example).names if self._stage.blocks == "auto" else ()
         blocks = [
-            Block(name, _layers_in(module, [name]), damage(without(module, [name], share=True)))
-            for name in (find_blocks(module, self._example).names if self._stage.blocks == "auto" else ())
+            Block(name, _layers_in(module, [name]), lost) for name, lost in block_damage(module, names, damage).items()
         ]
         return Problem(choices, costs.terms, costs.fixed_ms, blocks), Sensitivity(0.0, tuple(judged))
 
@@ -239,13 +240,6 @@ def _worth_a_look(costs: Costs, group: str, levels: Sequence[int]) -> tuple[int,
             found.append(units)
             least = ms
     return tuple(reversed(found))
-
-
-def _sensitivity(group: Group, levels: Sequence[int], damages: Sequence[float]) -> GroupSensitivity:
-    """As the report draws it; `damages` go with the levels from the widest down."""
-    measured = zip(reversed(levels[:-1]), damages[1:], strict=True)
-    found = tuple(Level(1 - units / group.units, round(value, 6)) for units, value in measured)
-    return GroupSensitivity(group.name, group.units, group.units * channels(group), found)
 
 
 def _layers_in(module: nn.Module, blocks: Sequence[str]) -> frozenset[str]:

@@ -56,9 +56,9 @@ NETWORKS = textwrap.dedent(
 
 
     if FAIL.startswith("export"):
-        import compresslab.runner
+        import compresslab.exports
 
-        compresslab.runner.export = fail
+        compresslab.exports.export = fail
     if FAIL.startswith("measure"):
         from compresslab.measure.measuring import Measurer
 

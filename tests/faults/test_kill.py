@@ -73,7 +73,7 @@ DRIVER = textwrap.dedent(
 
 # In the order of the run, so that each call goes on from where the one before was killed.
 MOMENTS = (
-    "after compresslab.runner.export #1",  # the baseline's artifact is written, its entry is not
+    "after compresslab.exports.export #1",  # the baseline's artifact is written, its entry is not
     "start measure baseline #1",
     "start measure quantize #1",  # the reference
     "train epoch 1 #1",

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from compresslab.pruning.counting import costs, count
+from compresslab.pruning.counting import count, sizes
 from compresslab.pruning.cutting import cut
 from compresslab.pruning.finding import find_groups
 from tests.pruning.networks import CASES, build
@@ -68,7 +68,7 @@ def test_units_that_nothing_reads_can_be_cut_without_a_trace(found):
 
 def test_what_will_be_counted_is_known_before(found):
     _, module, example, groups = found
-    predicted = costs(module, groups, example)
+    predicted = sizes(module, groups, example)
     assert predicted.whole == count(module, example) == predicted.at({})
     for seed, share in ((1, 0.5), (2, 0.2)):
         drawn = torch.rand(len(groups.groups), generator=torch.Generator().manual_seed(seed)) < 0.7

@@ -5,13 +5,12 @@ import torch
 from torch import nn
 
 from compresslab.errors import ModelError
-from compresslab.pruning.counting import costs
+from compresslab.pruning.counting import sizes
 from compresslab.pruning.finding import find_groups
 from compresslab.pruning.sensitivity import (
     GroupSensitivity,
     Level,
     Sensitivity,
-    bound,
     ratios,
     sensitivity,
     widths_by_sensitivity,
@@ -61,20 +60,12 @@ def test_ratios_are_the_largest_shares_within_the_damage():
     assert ratios(FOUND, 0.0) == pytest.approx({"a": 0.0, "b": 0.5, "c": 0.0})
 
 
-def test_the_bound_removes_the_share_in_all():
-    for removed in (0.2, 0.4):
-        found = ratios(FOUND, bound(FOUND, removed))
-        assert sum(found.values()) / 3 == pytest.approx(removed, abs=1e-6)
-    assert bound(FOUND, 0.6) == pytest.approx(1.0), "here `c` may pass its first level, and removes more at once"
-    assert bound(FOUND, 0.99) == 2.0, "no level goes so far: the damage that removes most"
-
-
 def test_widths_from_sensitivity():
     net = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 3))
     example = torch.randn(2, 6)
     groups = find_groups(net, example)
     found = Sensitivity(0.0, (measured("0", 1.0, 2.0, 3.0), measured("2", 0.1, 0.2, 0.3)))
-    price = costs(net, groups, example)
+    price = sizes(net, groups, example)
     reached = widths_by_sensitivity(found, groups, price, target="channels", share=0.625, round_to=4)
     assert reached.widths == {"0": 16, "2": 4}
     assert reached.share == 0.625

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from compresslab.errors import ModelError
-from compresslab.pruning.counting import costs, count
+from compresslab.pruning.counting import count, sizes
 from compresslab.pruning.cutting import cut
 from compresslab.pruning.evidence import Evidence
 from compresslab.pruning.finding import find_groups
@@ -26,7 +26,7 @@ def line(*sizes):
 
 def shares(net, scores, **arguments):
     groups = find_groups(net, EXAMPLE)
-    return widths(net, groups, scores, costs(net, groups, EXAMPLE), **{"target": "channels", **arguments})
+    return widths(net, groups, scores, sizes(net, groups, EXAMPLE), **{"target": "channels", **arguments})
 
 
 def climbing(units, start=1.0):
@@ -103,7 +103,7 @@ def test_the_share_told_is_that_of_the_network_once_cut(target, scope, case):
     groups = find_groups(net, example)
     scores = judge(CRITERIA["magnitude"], Evidence(net), groups)
     reached = widths(
-        net, groups, scores, costs(net, groups, example), target=target, share=0.5, scope=scope, round_to=2
+        net, groups, scores, sizes(net, groups, example), target=target, share=0.5, scope=scope, round_to=2
     )
     smaller = cut(net, groups, best_units(groups, scores, reached.widths))
     found, whole = count(smaller, example), count(net, example)

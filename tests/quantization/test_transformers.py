@@ -1,7 +1,6 @@
 """Transformers in INT8: which kernels ONNX Runtime runs, what they answer, and what the file weighs."""
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from compresslab.export.integer_operators import integer_operators
 from compresslab.measure.session import SessionOptions, open_session
 from compresslab.quantization import QuantizerSettings, calibrate, convert, prepare
 from compresslab.quantization.integer import IntegerEmbedding
+from tests.torchvision_operators import define
 
 LAYERS = {"vit": 1 + 2 * 4 + 1, "bert": 2 * 4 + 1}
 
@@ -148,14 +148,8 @@ def test_training_with_learned_scales(name, build, images, ids, to_file):
 
 
 @pytest.fixture(scope="module")
-def torchvision_operators() -> Iterator[None]:
-    """What PyPI's torchvision, which transformers and timm import where it is, looks for beside a torch for the CPU."""
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    for operator in ("nms", "qnms"):
-        if not hasattr(torch.ops.torchvision, operator):
-            library.define(f"{operator}(Tensor dets, Tensor scores, float threshold) -> Tensor")
-    yield
-    del library
+def torchvision_operators() -> None:
+    define()
 
 
 def hugging_face_vit() -> tuple[nn.Module, Tensor, int]:

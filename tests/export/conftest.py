@@ -13,9 +13,13 @@ from compresslab.measure.preprocessing import ImagePreprocessing
 BuildGraph = Callable[..., onnx.ModelProto]
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Networks this small get slower with every thread, and very slow on a busy machine."""
+    """Networks this small get slower with every thread, and very slow on a busy machine.
+
+    For the modules of this folder alone: the number of threads is part of what identifies a result in the store, so a
+    run that was made before must find it unchanged afterwards.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -163,9 +163,13 @@ class BertLike(nn.Module):
 TRANSFORMERS: dict[str, Callable[[], nn.Module]] = {"vit": VitLike, "bert": BertLike}
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Networks this small get slower with every thread, and very slow on a busy machine."""
+    """Networks this small get slower with every thread, and very slow on a busy machine.
+
+    For the modules of this folder alone: the number of threads is part of what identifies a result in the store, so a
+    run that was made before must find it unchanged afterwards.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

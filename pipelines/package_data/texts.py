@@ -25,6 +25,8 @@ _PARAGRAPH = re.compile(r"^ (\S.*)$")
 _EXAMPLE = re.compile(r'"([^"]+)"')
 # What a dictionary adds to its text: where an entry is from, its tags, and links.
 _SOURCE_NOTE = re.compile(r"\[(?:1913 Webster|PJC|WordNet[^\]]*|[^\]]{0,24}\d{4}[^\]]*)\]|--[A-Z][\w. ]+$")
+_HEAD_WORD = re.compile(r"^\S.*$", re.MULTILINE)
+_NUMBER = re.compile(r"^\s*\d+\. ")
 _LINK = re.compile(r"[{}]")
 _SCORED = {"movies": "movieReviewSnippets", "news": "nytEditorialSnippets", "reviews": "amazonReviewSnippets"}
 
@@ -49,8 +51,8 @@ def dictionaries() -> list[str]:
         file = debian_package(f"dict-{name}") / "usr/share/dictd" / f"{name}.dict.dz"
         text = _LINK.sub("", gzip.decompress(file.read_bytes()).decode("utf-8", errors="replace"))
         # Head words stand at the margin; what is said of them is indented.
-        paragraphs = re.split(r"\n\s*\n|\n(?=\S)|\n(?=\s+\d+\. )", text)
-        found += [_SOURCE_NOTE.sub("", one) for one in paragraphs if one.startswith(" ")]
+        paragraphs = re.split(r"\n\s*\n|\n(?=\s+\d+\. )", _HEAD_WORD.sub("", text))
+        found += [_NUMBER.sub("", _SOURCE_NOTE.sub("", one)) for one in paragraphs]
     return _clean(found)
 
 

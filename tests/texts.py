@@ -32,7 +32,7 @@ def sentences(count: int, seed: int = 0) -> tuple[list[str], list[str]]:
     return list(texts), labels
 
 
-def train_tokenizer(folder: Path, vocabulary: int = 120, pad_first: bool = True) -> Path:
+def train_tokenizer(folder: Path, vocabulary: int = 300, pad_first: bool = True) -> Path:
     """A WordPiece tokenizer as tokenizer.json; with `pad_first` off, its ids are others."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 

@@ -72,13 +72,13 @@ def test_a_classifier_is_distilled_into_one_with_another_tokenizer_quantized_and
         task={"text_classification": {**TASK, "transfer": ["more.txt"]}},
         model={"hf": "./teacher"},
         stages=[
-            {"distill": {"student": {"hf": "./student"}, "epochs": 4, "batch": 32, "learning_rate": 3e-3,
+            {"distill": {"student": {"hf": "./student"}, "epochs": 12, "batch": 32, "learning_rate": 3e-3,
                          "optimizer": "adamw", "precision": "fp32"}},
             {"quantize": {"backend": "dynamic"}},
         ],
     )  # fmt: skip
     report = run(load_pipeline(path), tmp_path / "run")
-    baseline, student, quantized = report.points
+    _, student, quantized = report.points
     accuracy = [point.measurement.quality["test"]["tickets/accuracy"].value for point in report.points]
     assert min(accuracy) > 0.8
     own = [point.artifact.manifest.preprocessing.sha256 for point in report.points]
@@ -117,18 +117,18 @@ def test_a_classifier_is_quantized_by_whichever_quantizer_does_it(tmp_path):
 
 @pytest.mark.slow
 def test_a_text_is_given_a_number(tmp_path):
-    texts, _ = sentences(300)
-    write_csv(tmp_path / "tickets.csv", texts, [len(text.split()) for text in texts], ("body", "words"))
+    texts, labels = sentences(300)
+    write_csv(tmp_path / "tickets.csv", texts, [QUEUES.index(label) - 0.5 for label in labels], ("body", "urgency"))
     save_distilbert(tmp_path / "net", None)
     path = write(
         tmp_path,
-        task={"text_regression": {"csv": "tickets.csv", "text": "body", "target": "words"}},
+        task={"text_regression": {"csv": "tickets.csv", "text": "body", "target": "urgency"}},
         model={"hf": "./net"},
-        stages=[{"train": {"epochs": 3, "batch": 32, "learning_rate": 5e-3, "optimizer": "adamw"}}],
+        stages=[{"train": {"epochs": 10, "batch": 16, "learning_rate": 5e-3, "optimizer": "adamw"}}],
     )
     report = run(load_pipeline(path), tmp_path / "run")
     assert report.points[-1].measurement.quality["test"]["tickets/spearman"].value > 0.5
-    assert report.points[-1].artifact.manifest.target == "words"
+    assert report.points[-1].artifact.manifest.target == "urgency"
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,21 @@ def stripes(samples: int = 480, size: int = 12, seed: int = 0) -> dict[str, np.n
     return {"images": images[..., None], "labels": labels, "label_names": names}
 
 
+def grouped(groups: int = 160, size: int = 3, seed: int = 0) -> dict[str, np.ndarray]:
+    """Rows of features of which four are alike in a group, and twelve are noise: what a network must learn to tell.
+
+    The first of each group is its query. The names are those of an .npz file for `EmbeddingTask(npz=...)`.
+    """
+    random = np.random.default_rng(seed)
+    alike = np.repeat(random.normal(size=(groups, 4)), size, axis=0) + random.normal(0, 0.15, (groups * size, 4))
+    rows = np.concatenate([alike, random.normal(0, 1.5, (groups * size, 12))], axis=1)
+    # Another order of the axes, and mixed: no single feature says anything.
+    mixed = rows @ np.linalg.qr(np.random.default_rng(99).normal(size=(16, 16)))[0]
+    number = np.repeat(np.arange(groups), size)
+    is_query = np.arange(groups * size) % size == 0
+    return {"features": mixed.astype(np.float32), "groups": np.where(is_query, -(number + 1), number)}
+
+
 def tiny_task(folder: Path) -> Task:
     """A task on `stripes`, its file written to `folder`."""
     path = folder / "stripes.npz"

@@ -36,10 +36,10 @@ BY_CLASS = "points[].retention_by_class.*"
 OURS = {
     "points[].versus_control": INTERVAL,
     # Of this run, which has no embeddings and no benchmarks.
-    **dict.fromkeys(
-        ("points[].against_teacher_index", "points[].index", "points[].versus_baseline.benchmark_deltas",
-         "points[].versus_parent.benchmark_deltas"), [],
-    ),
+    "points[].against_teacher_index": [],
+    "points[].index": [],
+    "points[].versus_baseline.benchmark_deltas": [],
+    "points[].versus_parent.benchmark_deltas": [],
     "points[].fidelity": ["metric", "torch", "onnx", "agreement", "allowed", "n"],
     "points[].integer_operators.in_float[]": ["name", "kind", "reason", "share"],
     BY_CLASS: ["split", "n", "measured", "lost", "gained", "classes", "flips"],

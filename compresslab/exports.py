@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from compresslab.digest import library_versions
 from compresslab.export import export
 from compresslab.keys import LIBRARIES
@@ -49,14 +47,14 @@ class Exports:
         # Spread over the split: a user's own validation images may come class by class.
         task = self.task.read_by(model.preprocessing)
         split = task.splits["validation"]
-        most = _PARITY_TEXTS if task.preprocessing.kind == "text" else _PARITY_SAMPLES
-        rows = np.unique(np.linspace(0, len(split.inputs) - 1, most).astype(np.int64))
+        rows = task.spread("validation", _PARITY_TEXTS if task.preprocessing.kind == "text" else _PARITY_SAMPLES)
         return export(
             model,
             folder,
             preprocessing=task.preprocessing,
             labels=task.labels,
             target=task.target,
+            embedding=task.any_width,
             targets=None if split.targets is None else split.targets[rows],
             metric=task.metric,
             inputs=task.batch("validation", rows, None),

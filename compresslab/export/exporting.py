@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 GRAPH = "model"
 FILE = "model.onnx"
-LOGITS, SCORE = "logits", "score"
+LOGITS, SCORE, EMBEDDING = "logits", "score", "embedding"
 _DEFAULT_SESSION = SessionOptions()
 
 
@@ -47,6 +47,7 @@ def export(
     inputs: npt.NDArray[Any],
     provenance: Mapping[str, Any],
     target: str | None = None,
+    embedding: bool = False,
     targets: npt.NDArray[Any] | None = None,
     metric: str | None = None,
     session: SessionOptions = _DEFAULT_SESSION,
@@ -55,8 +56,8 @@ def export(
     """Writes `model.onnx` and `manifest.json` into `folder`; the same model gives the same bytes.
 
     The graph takes `input` [batch, ...], or `input_ids` [batch, sequence] where it reads ids of tokens, and gives
-    `logits` [batch, classes], or `score` [batch, 1] where there are no labels; an ONNX file keeps the names it has. A
-    tokenizer is copied beside it.
+    `logits` [batch, classes], `embedding` [batch, width], or `score` [batch, 1] where it is neither; an ONNX file keeps
+    the names it has. A tokenizer is copied beside it.
     Parameters and multiply-adds are those of the network, before it is rewritten for ONNX Runtime's kernels.
 
     Args:
@@ -68,6 +69,7 @@ def export(
             Runtime and torch must agree.
         provenance: Where the model comes from; plain data.
         target: What the one number of a regression is.
+        embedding: Whether the output is an embedding.
         targets: Of the inputs, and
         metric: the name of the task's metric, by which a fake-quantized network is held against its ONNX file; see
             `fidelity.check_fidelity`. Left out, only parity is checked.
@@ -88,7 +90,7 @@ def export(
         network, graph = None, ir.from_proto(read_model(model.path))
     else:
         network = copy.deepcopy(model.module).cpu().eval()
-        graph = to_onnx(network, torch.from_numpy(inputs[:2]), LOGITS if labels else SCORE)
+        graph = to_onnx(network, torch.from_numpy(inputs[:2]), output_name(labels, embedding))
     pad_id = preprocessing.pad_id if preprocessing.kind == "text" else None
     costs = _costs(graph, inputs, pad_id)
     if network is not None:
@@ -101,7 +103,10 @@ def export(
     parity = fidelity = None
     if network is not None:
         given = _run(path, inputs, session, pad_id)
-        parity = check_parity(torch_outputs(network, inputs, pad_id), given, tolerance, quantized=kernels.eligible > 0)
+        parity = check_parity(
+            torch_outputs(network, inputs, pad_id), given, tolerance,
+            quantized=kernels.eligible > 0, embedding=embedding,
+        )  # fmt: skip
         simulated = model.simulated if isinstance(model, TorchModel) else None
         if simulated is not None and targets is not None and metric is not None:
             simulated = copy.deepcopy(simulated).cpu().eval()
@@ -111,11 +116,13 @@ def export(
         tokenizer = _write(folder / preprocessing.tokenizer, preprocessing.file.read_bytes())
         files[tokenizer.name] = preprocessing.sha256
         preprocessing = preprocessing.in_folder(folder)
+    info = _describe(path, graph)
     manifest = Manifest(
-        graphs={GRAPH: _describe(path, graph)},
+        graphs={GRAPH: info},
         preprocessing=preprocessing,
         labels=tuple(labels),
         target=target,
+        embedding=_width(path, info) if embedding else None,
         session=session,
         params=costs.params,
         macs=costs.macs,
@@ -127,6 +134,21 @@ def export(
     )
     write_manifest(folder, manifest)
     return Artifact(folder, {GRAPH: path}, manifest)
+
+
+def output_name(labels: Sequence[str], embedding: bool) -> str:
+    """What a graph's output is called, by what it is."""
+    return LOGITS if labels else EMBEDDING if embedding else SCORE
+
+
+def _width(path: Path, info: GraphInfo) -> int:
+    width = info.outputs[0].shape[-1]
+    if not isinstance(width, int):
+        raise ArtifactError(
+            f"{path}: the width of the embedding is not fixed in the graph ({list(info.outputs[0].shape)}); export it "
+            "with a fixed last dimension"
+        )
+    return width
 
 
 def _costs(graph: ir.Model, inputs: npt.NDArray[Any], pad_id: int | None) -> Costs:

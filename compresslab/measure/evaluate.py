@@ -26,7 +26,7 @@ _TEXTS = 32
 class EvalSplit:
     """Labelled examples: inputs [n, ...] as the preprocessing takes them (may be a memmap), and their targets [n].
 
-    Targets are int64 class indices, or float32 scores.
+    Targets are int64 class indices or group numbers, or float32 scores.
     """
 
     name: str
@@ -35,13 +35,29 @@ class EvalSplit:
 
 
 @dataclass(frozen=True)
+class EvalBenchmark:
+    """Labelled examples with a metric of their own, measured beside the task's splits; as `EvalSplit`."""
+
+    name: str
+    inputs: Samples
+    targets: npt.NDArray[np.int64] | npt.NDArray[np.float32]
+    metric: str
+
+    @property
+    def key(self) -> str:
+        """What results call its figure: `name/metric`."""
+        return f"{self.name}/{self.metric}"
+
+
+@dataclass(frozen=True)
 class Answers:
     """What a teacher that is no artifact answers: one that was given as arrays, or that is put together from several.
 
     Args:
         digest: Identifies what answers.
-        outputs: By split, float32 [n, outputs] in the split's order: logits of the task's labels in their order, or
-            [n, 1] scores in the units of the targets. A split that is not there has no answers.
+        outputs: By split, float32 [n, outputs] in the split's order: logits of the task's labels in their order,
+            [n, 1] scores in the units of the targets, or embeddings. A split that is not there has no answers, and
+            benchmarks have none.
     """
 
     digest: str

@@ -57,8 +57,8 @@ class Parity:
 class Fidelity:
     """A fake-quantized network in torch against its ONNX file on the same `n` labelled inputs, by the task's metric.
 
-    `agreement` is of classes the share of equal answers, of scores their correlation. `allowed` is by how much the two
-    values of the metric may differ.
+    `agreement` is of classes the share of equal answers, of scores their correlation, of embeddings that of the cosines
+    between samples. `allowed` is by how much the two values of the metric may differ.
     """
 
     metric: str
@@ -100,13 +100,43 @@ class IntegerOperators:
 
 @dataclass(frozen=True)
 class Versus:
-    """One artifact against another, measured interleaved in one session; ratios are other / this, so > 1 is better."""
+    """One artifact against another, measured interleaved in one session; ratios are other / this, so > 1 is better.
+
+    `benchmark_deltas` is this - other, paired, by `benchmark/metric` of each of the task's benchmarks.
+    """
 
     speedup: Estimate
     size_ratio: float
     quality_delta: Estimate
     verdict: Verdict
     why: tuple[str, ...] = ()
+    benchmark_deltas: Mapping[str, Estimate] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TeacherIndex:
+    """What a model's queries find among its teacher's documents: whether an index may stay as it is.
+
+    `retention` is that over what the teacher's own queries find; None where they find nothing.
+    """
+
+    quality: Estimate
+    retention: Estimate | None
+
+
+@dataclass(frozen=True)
+class IndexEffects:
+    """What a model means for an index of its embeddings.
+
+    Bytes are those of a vector; int8 takes 4 bytes a dimension more for the whole index. `int8` is the quality with the
+    documents' vectors so rounded, and `int8_delta` that less the quality in float32, paired.
+    """
+
+    width: int
+    bytes_float32: int
+    bytes_int8: int
+    int8: Estimate
+    int8_delta: Estimate
 
 
 @dataclass(frozen=True)
@@ -176,7 +206,11 @@ class Measurement:
     this - that of its control, paired) and the `quality_delta` of `versus_*` are for the reader: on test where it was
     measured. What chooses reads validation: `validation_retention` (of the teacher) and `validation_delta` (this -
     baseline, paired).
-    `agreement_with_...` is on validation: of classes the share of equal answers, of scores their correlation.
+    `agreement_with_...` is on validation: of classes the share of equal answers, of scores their correlation, of
+    embeddings that of the cosines between samples.
+
+    A task's benchmarks are measured where test is, and nothing is chosen by them: their figures are in `quality` and
+    `retention` beside those of test. `against_teacher_index` and `index` are of retrieval, by `benchmark/metric`.
     """
 
     quality: Mapping[str, Mapping[str, Estimate]]
@@ -193,3 +227,5 @@ class Measurement:
     validation_retention: Mapping[str, Estimate] = field(default_factory=dict)
     retention_by_class: Mapping[str, Retained] = field(default_factory=dict)
     versus_control: Estimate | None = None
+    against_teacher_index: Mapping[str, TeacherIndex] = field(default_factory=dict)
+    index: Mapping[str, IndexEffects] = field(default_factory=dict)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from compresslab.measure.bench import BenchSettings, interleaved, peak_rss_mb
 from compresslab.measure.comparison import compare, reasons
-from compresslab.measure.evaluate import Answers, EvalSplit, predict
+from compresslab.measure.embedding_metrics import is_query
+from compresslab.measure.evaluate import Answers, EvalBenchmark, EvalSplit, predict
+from compresslab.measure.index_effects import index_effects
 from compresslab.measure.latency import summarise
 from compresslab.measure.machine import fingerprint
-from compresslab.measure.measurement import Estimate, Measurement, Retained, Versus
-from compresslab.measure.metrics import METRICS, Outputs
+from compresslab.measure.measurement import Estimate, IndexEffects, Measurement, Retained, TeacherIndex, Versus
+from compresslab.measure.metric_names import CLASS_METRICS, RETRIEVAL_METRICS
+from compresslab.measure.metrics import METRICS, Metric, Outputs, Targets
 from compresslab.measure.quality import quality, quality_delta, quality_ratio
 from compresslab.measure.retention import retained
 from compresslab.measure.subject import NO_SETS
@@ -21,10 +25,33 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from compresslab.measure.artifact import Artifact
+    from compresslab.measure.preprocessing import Samples
     from compresslab.measure.subject import SampleSets
 
 VALIDATION = "validation"
 TEST = "test"
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """A split or a benchmark: samples, targets, and how well they are answered.
+
+    `name` is the split's, by which a teacher's given answers are found; a benchmark's has a space, as no split's has.
+    """
+
+    name: str
+    key: str
+    inputs: Samples
+    targets: Targets
+    metric: Metric
+
+    @property
+    def classes(self) -> bool:
+        return self.key.rpartition("/")[2] in CLASS_METRICS
+
+    @property
+    def retrieval(self) -> bool:
+        return self.key.rpartition("/")[2] in RETRIEVAL_METRICS
 
 
 class Measurer:
@@ -35,6 +62,7 @@ class Measurer:
         benchmark: The benchmark's name; quality is reported as `benchmark/metric`.
         metric: A name in `metrics.METRICS`.
         bench: What to measure, and for how long.
+        benchmarks: Measured wherever `test` is, and nothing is chosen by them.
         sets: Samples beside the splits that points of the bench name.
     """
 
@@ -44,13 +72,19 @@ class Measurer:
         benchmark: str,
         metric: str,
         bench: BenchSettings,
+        benchmarks: Sequence[EvalBenchmark] = (),
         sets: SampleSets = NO_SETS,
     ) -> None:
-        self._splits = {split.name: split for split in splits}
+        key = f"{benchmark}/{metric}"
+        self._splits = {
+            split.name: _Labelled(split.name, key, split.inputs, split.targets, METRICS[metric]) for split in splits
+        }
         if VALIDATION not in self._splits:
             raise ValueError(f"there must be a split `{VALIDATION}`, but got {', '.join(self._splits) or 'none'}")
-        self._metric = METRICS[metric]
-        self._key = f"{benchmark}/{metric}"
+        self._benchmarks = tuple(
+            _Labelled(f"benchmark {one.name}", one.key, one.inputs, one.targets, METRICS[one.metric])
+            for one in benchmarks
+        )
         self._bench = bench
         self._sets = sets
         self._outputs: dict[tuple[str, str], Outputs] = {}
@@ -81,10 +115,12 @@ class Measurer:
             DataError: The targets do not fit the outputs.
         """
         names = list(self._splits) if splits is None else list(dict.fromkeys([VALIDATION, *splits]))
-        reported = TEST if TEST in names else VALIDATION
+        validation = self._splits[VALIDATION]
+        reported = self._splits[TEST if TEST in names else VALIDATION]
+        benchmarks = self._benchmarks if TEST in names else ()
+        told = (reported, *benchmarks)
         others = {other.digest: other for other in (parent, baseline) if other is not None}
-        examples = self._splits[VALIDATION].inputs
-        samples = interleaved([artifact, *others.values()], examples, self._bench, self._sets)
+        samples = interleaved([artifact, *others.values()], validation.inputs, self._bench, self._sets)
         deployment = dict(zip(others, samples[0][1:], strict=True))
 
         def versus(other: Artifact) -> Versus:
@@ -95,79 +131,110 @@ class Measurer:
                 quality_delta=self._delta(artifact, other, reported),
                 verdict=comparison.verdict,
                 why=reasons(comparison, artifact.manifest, other.manifest),
+                benchmark_deltas={one.key: self._delta(artifact, other, one) for one in benchmarks},
             )
 
+        qualities = {name: {validation.key: self._quality(artifact, self._splits[name])} for name in names}
+        qualities[reported.name] |= {one.key: self._quality(artifact, one) for one in benchmarks}
         return Measurement(
-            quality={name: {self._key: self._quality(artifact, name)} for name in names},
+            quality=qualities,
             latency=tuple(
                 summarise(models[0], point, artifact.manifest.session)
                 for point, models in zip(self._bench.points, samples, strict=True)
             ),
             peak_rss_mb=self._memory(artifact),
             machine=fingerprint(),
-            retention=self._retention(artifact, teacher, reported),
+            retention=self._retention(artifact, teacher, told),
             agreement_with_teacher=self._agreement(artifact, teacher),
             agreement_with_parent=self._agreement(artifact, parent),
             integer_operators=artifact.manifest.integer_operators,
             versus_parent=versus(parent) if parent is not None else None,
             versus_baseline=versus(baseline) if baseline is not None else None,
-            validation_delta=self._delta(artifact, baseline, VALIDATION) if baseline is not None else None,
-            validation_retention=self._retention(artifact, teacher, VALIDATION),
+            validation_delta=self._delta(artifact, baseline, validation) if baseline is not None else None,
+            validation_retention=self._retention(artifact, teacher, (validation,)),
             retention_by_class=self._retention_by_class(artifact, teacher, reported),
             versus_control=self._delta(artifact, control, reported) if control is not None else None,
+            against_teacher_index=self._against_teacher_index(artifact, teacher, told),
+            index={one.key: self._index(artifact, one) for one in told if one.retrieval},
         )
 
-    def _predicted(self, artifact: Artifact, split: str) -> Outputs:
-        key = (artifact.digest, split)
+    def _predicted(self, artifact: Artifact, examples: _Labelled) -> Outputs:
+        key = (artifact.digest, examples.name)
         if key not in self._outputs:
-            self._outputs[key] = predict(artifact, self._splits[split].inputs)
+            self._outputs[key] = predict(artifact, examples.inputs)
         return self._outputs[key]
 
-    def _answered(self, teacher: Artifact | Answers, split: str) -> Outputs | None:
+    def _answered(self, teacher: Artifact | Answers, examples: _Labelled) -> Outputs | None:
         if isinstance(teacher, Answers):
-            return teacher.on(split, len(self._splits[split].inputs))
-        return self._predicted(teacher, split)
+            return teacher.on(examples.name, len(examples.inputs))
+        return self._predicted(teacher, examples)
 
-    def _quality(self, artifact: Artifact, split: str) -> Estimate:
-        return quality(self._metric, self._predicted(artifact, split), self._splits[split].targets)
+    def _quality(self, artifact: Artifact, examples: _Labelled) -> Estimate:
+        return quality(examples.metric, self._predicted(artifact, examples), examples.targets)
 
-    def _delta(self, artifact: Artifact, other: Artifact, split: str) -> Estimate:
-        targets = self._splits[split].targets
+    def _delta(self, artifact: Artifact, other: Artifact, examples: _Labelled) -> Estimate:
         if artifact.digest == other.digest:
-            return Estimate(0.0, 0.0, 0.0, len(targets))
-        return quality_delta(self._metric, self._predicted(artifact, split), self._predicted(other, split), targets)
+            return Estimate(0.0, 0.0, 0.0, self._quality(artifact, examples).n)
+        this, theirs = self._predicted(artifact, examples), self._predicted(other, examples)
+        return quality_delta(examples.metric, this, theirs, examples.targets)
 
-    def _retention(self, artifact: Artifact, teacher: Artifact | Answers | None, split: str) -> dict[str, Estimate]:
+    def _retention(
+        self, artifact: Artifact, teacher: Artifact | Answers | None, told: Sequence[_Labelled]
+    ) -> dict[str, Estimate]:
+        """By `benchmark/metric`; without those that the teacher has no answers for, or none that are any good."""
         if teacher is None:
             return {}
-        targets = self._splits[split].targets
         if artifact.digest == teacher.digest:
-            return {self._key: Estimate(1.0, 1.0, 1.0, len(targets))}
-        reference = self._answered(teacher, split)
-        if reference is None:
-            return {}
-        ratio = quality_ratio(self._metric, self._predicted(artifact, split), reference, targets)
-        return {} if ratio is None else {self._key: ratio}
+            return {one.key: Estimate(1.0, 1.0, 1.0, self._quality(artifact, one).n) for one in told}
+        found = {}
+        for one in told:
+            reference = self._answered(teacher, one)
+            if reference is None:
+                continue
+            ratio = quality_ratio(one.metric, self._predicted(artifact, one), reference, one.targets)
+            if ratio is not None:
+                found[one.key] = ratio
+        return found
 
     def _retention_by_class(
-        self, artifact: Artifact, teacher: Artifact | Answers | None, split: str
+        self, artifact: Artifact, teacher: Artifact | Answers | None, examples: _Labelled
     ) -> dict[str, Retained]:
         """Empty for the teacher itself, which keeps all by definition, and for targets that are no classes."""
-        targets = self._splits[split].targets
-        if teacher is None or artifact.digest == teacher.digest or targets.dtype.kind != "i":
+        if teacher is None or artifact.digest == teacher.digest or not examples.classes:
             return {}
-        reference = self._answered(teacher, split)
+        reference = self._answered(teacher, examples)
         if reference is None:
             return {}
-        outputs, classes = self._predicted(artifact, split), np.asarray(targets, np.int64)
-        kept = retained(split, outputs, reference, classes, artifact.manifest.labels)
-        return {self._key.rpartition("/")[0]: kept}
+        outputs, classes = self._predicted(artifact, examples), np.asarray(examples.targets, np.int64)
+        kept = retained(examples.name, outputs, reference, classes, artifact.manifest.labels)
+        return {examples.key.rpartition("/")[0]: kept}
+
+    def _against_teacher_index(
+        self, artifact: Artifact, teacher: Artifact | Answers | None, told: Sequence[_Labelled]
+    ) -> dict[str, TeacherIndex]:
+        """This model's queries among the teacher's documents, where both are of one width."""
+        found = {}
+        for one in told if teacher is not None and artifact.digest != teacher.digest else ():
+            assert teacher is not None, "there is one"
+            reference = self._answered(teacher, one) if one.retrieval else None
+            ours = self._predicted(artifact, one)
+            if reference is None or reference.shape != ours.shape:
+                continue
+            mixed = np.where(is_query(one.targets)[:, np.newaxis], ours, reference)
+            found[one.key] = TeacherIndex(
+                quality(one.metric, mixed, one.targets), quality_ratio(one.metric, mixed, reference, one.targets)
+            )
+        return found
+
+    def _index(self, artifact: Artifact, examples: _Labelled) -> IndexEffects:
+        return index_effects(examples.metric, self._predicted(artifact, examples), examples.targets)
 
     def _agreement(self, artifact: Artifact, other: Artifact | Answers | None) -> float | None:
-        reference = None if other is None else self._answered(other, VALIDATION)
+        validation = self._splits[VALIDATION]
+        reference = None if other is None else self._answered(other, validation)
         if reference is None:
             return None
-        return self._metric.agreement(self._predicted(artifact, VALIDATION), reference)
+        return validation.metric.agreement(self._predicted(artifact, validation), reference)
 
     def _memory(self, artifact: Artifact) -> float:
         if artifact.digest not in self._peak_rss_mb:
@@ -187,6 +254,8 @@ def measure(
     baseline: Artifact | None = None,
     teacher: Artifact | Answers | None = None,
     control: Artifact | None = None,
+    benchmarks: Sequence[EvalBenchmark] = (),
 ) -> Measurement:
     """`Measurer(...).measure(...)` for one artifact."""
-    return Measurer(splits, benchmark, metric, bench).measure(artifact, parent, baseline, teacher, control=control)
+    measurer = Measurer(splits, benchmark, metric, bench, benchmarks)
+    return measurer.measure(artifact, parent, baseline, teacher, control=control)

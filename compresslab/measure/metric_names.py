@@ -8,8 +8,15 @@ ClassMetric = Literal["accuracy", "f1_macro"]
 """Metrics of a model that answers with one of several classes."""
 ScoreMetric = Literal["spearman", "pearson", "r2"]
 """Metrics of a model that answers with a number."""
+EmbeddingMetric = Literal["recall@1", "recall@5", "recall@10", "ndcg@10", "similarity"]
+"""Metrics of a model that answers with an embedding: of retrieval by cosine, and of pairs that have a score."""
 
 CLASS_METRICS: Final[tuple[str, ...]] = get_args(ClassMetric)
 SCORE_METRICS: Final[tuple[str, ...]] = get_args(ScoreMetric)
+EMBEDDING_METRICS: Final[tuple[str, ...]] = get_args(EmbeddingMetric)
+RETRIEVAL_METRICS: Final = tuple(name for name in EMBEDDING_METRICS if "@" in name)
 METRIC_NAMES: Final = CLASS_METRICS + SCORE_METRICS
-"""More is better in all of them: whatever chooses (budget, frontier, selection) relies on it."""
+"""Those that a budget limits by a key of their own; of embeddings it limits `retention`.
+
+More is better in all metrics: whatever chooses (budget, frontier, selection) relies on it.
+"""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy.sparse import csr_array
 from sklearn.metrics import accuracy_score, f1_score
 
 from compresslab.errors import DataError
+from compresslab.measure import embedding_metrics as embeddings
 from compresslab.measure import score_metrics as scores
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ Outputs = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Targets = npt.NDArray[Any]
-"""int64 class indices or float32 scores; and what a metric reads of each example."""
+"""int64 class indices or group numbers, or float32 scores; and what a metric reads of each example."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,12 @@ class Metric:
     Attributes:
         check: Refuses outputs and targets that do not fit each other or the metric.
         value: From outputs [n, outputs] and targets [n] to the metric.
-        outcomes: All that the metric reads of each example, [n, d].
+        outcomes: All that the metric reads of each example, [n, d]; of embeddings an example is a query or a pair.
         of_counts: From distinct outcomes [cells, d] and how often each is in a sample, [samples, cells], to the metric
             of each sample.
         agreement: How far two models' outputs for the same examples are alike, 1 for the same answers: of classes the
-            share of equal ones, of scores Pearson's correlation.
-        mean_of_binary: Whether it is the share of examples whose outcome, 0 or 1, is 1.
+            share of equal ones, of scores Pearson's correlation, of embeddings that of the cosines between samples.
+        mean_of_shares: Whether it is the mean of the outcomes, each from 0 to 1.
     """
 
     check: Callable[[Outputs, Targets], None]
@@ -43,7 +45,7 @@ class Metric:
     outcomes: Callable[[Outputs, Targets], Targets]
     of_counts: Callable[[Targets, Floats], Floats]
     agreement: Callable[[Outputs, Outputs], float]
-    mean_of_binary: bool = False
+    mean_of_shares: bool = False
 
 
 def check_targets(outputs: Outputs, targets: Ints) -> None:
@@ -106,8 +108,20 @@ def _sum_by_class(counts: Floats, class_of: Ints, weight: Floats, classes: int) 
     return np.asarray((csr_array((weight, (class_of, cells)), shape=(classes, len(cells))) @ counts.T).T)
 
 
+def _retrieval(of_queries: Callable[[Outputs, Targets], Floats]) -> Metric:
+    """The mean over queries."""
+    return Metric(
+        check=embeddings.check_retrieval,
+        value=lambda outputs, targets: float(of_queries(outputs, targets).mean()),
+        outcomes=of_queries,
+        of_counts=embeddings.mean_of_counts,
+        agreement=embeddings.alike,
+        mean_of_shares=True,
+    )
+
+
 METRICS: Mapping[str, Metric] = {
-    "accuracy": Metric(check_targets, _accuracy, _correct, _mean, _same_class, mean_of_binary=True),
+    "accuracy": Metric(check_targets, _accuracy, _correct, _mean, _same_class, mean_of_shares=True),
     "f1_macro": Metric(check_targets, _f1_macro, _target_and_prediction, _f1_macro_of_counts, _same_class),
     "spearman": Metric(
         scores.check_scores, scores.spearman, scores.target_and_answer, scores.spearman_of_counts, scores.correlation
@@ -116,4 +130,10 @@ METRICS: Mapping[str, Metric] = {
         scores.check_scores, scores.pearson, scores.target_and_answer, scores.pearson_of_counts, scores.correlation
     ),
     "r2": Metric(scores.check_scores, scores.r2, scores.target_and_answer, scores.r2_of_counts, scores.correlation),
-}
+    **{f"recall@{cutoff}": _retrieval(partial(embeddings.recalls, cutoff=cutoff)) for cutoff in (1, 5, 10)},
+    "ndcg@10": _retrieval(partial(embeddings.gains, cutoff=10)),
+    "similarity": Metric(
+        embeddings.check_pairs, embeddings.similarity, embeddings.score_and_cosine, scores.spearman_of_counts,
+        embeddings.alike,
+    ),
+}  # fmt: skip

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from compresslab.measure.measurement import Estimate
 
 # Half an example in each cell of a paired 2x2 table: two models that agree on all of a sample may still differ on the
-# next example, and with it the interval of their difference keeps its 95 % (Agresti and Min 2005).
+# next example, and with it the interval of their difference keeps its 95 % (Agresti and Min 2005). Shares between 0 and
+# 1 get the same corners.
 _PSEUDO_COUNT = 0.5
 _BINARY_PAIRS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.int64)
 
@@ -29,12 +30,12 @@ def quality(metric: Metric, outputs: Outputs, targets: Targets, level: float = L
     """
     metric.check(outputs, targets)
     outcomes = metric.outcomes(outputs, targets)
-    if metric.mean_of_binary:
+    if metric.mean_of_shares and _binary(outcomes):
         return proportion(int(outcomes.sum()), len(outcomes), level)
     cells, counts = np.unique(outcomes, axis=0, return_counts=True)
     value = metric.value(outputs, targets)
     shares = counts.astype(np.float64)
-    return over_examples(value, lambda draws: metric.of_counts(cells, draws), shares, len(targets), level)
+    return over_examples(value, lambda draws: metric.of_counts(cells, draws), shares, len(outcomes), level)
 
 
 def quality_delta(metric: Metric, this: Outputs, other: Outputs, targets: Targets, level: float = LEVEL) -> Estimate:
@@ -64,6 +65,10 @@ def quality_ratio(metric: Metric, this: Outputs, other: Outputs, targets: Target
     return _paired(metric, this, other, targets, metric.value(this, targets) / reference, _ratio)
 
 
+def _binary(outcomes: Targets) -> bool:
+    return bool(np.isin(outcomes, (0, 1)).all())
+
+
 def _ratio(this: Floats, other: Floats) -> Floats:
     return np.divide(this, other, out=np.full_like(this, np.nan), where=other > 0)
 
@@ -80,10 +85,10 @@ def _paired(
     metric.check(this, targets)
     metric.check(other, targets)
     outcomes = np.concatenate([metric.outcomes(this, targets), metric.outcomes(other, targets)], axis=1)
-    if metric.mean_of_binary:
-        cells = _BINARY_PAIRS
-        found = np.bincount(2 * outcomes[:, 0] + outcomes[:, 1], minlength=4)
-        counts = found.astype(np.float64) + _PSEUDO_COUNT
+    if metric.mean_of_shares:
+        cells, found = np.unique(np.concatenate([_BINARY_PAIRS, outcomes]), axis=0, return_counts=True)
+        counts = found.astype(np.float64)
+        counts[np.isin(cells, (0, 1)).all(axis=1)] -= 1.0 - _PSEUDO_COUNT
     else:
         cells, found = np.unique(outcomes, axis=0, return_counts=True)
         counts = found.astype(np.float64)
@@ -92,4 +97,4 @@ def _paired(
     def statistic(draws: Floats) -> Floats:
         return compare(metric.of_counts(cells[:, :width], draws), metric.of_counts(cells[:, width:], draws))
 
-    return over_examples(value, statistic, counts, len(targets), level)
+    return over_examples(value, statistic, counts, len(outcomes), level)

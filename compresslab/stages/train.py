@@ -25,7 +25,7 @@ class Train(FitSettings):
         start = candidate.network
         context = context.reading(start)
         module = copy.deepcopy(start.module)
-        history = learn(module, self._recipe, context, self.kind)
+        history = learn(module, self.recipe, context, self.kind)
         decisions = {"loss": [round(epoch.loss, 6) for epoch in history]}
         return (candidate.then(replace(start, module=module), context.step(self, decisions)),)
 
@@ -33,9 +33,10 @@ class Train(FitSettings):
         """Trains the first `epochs` only, for the choice between settings; returns the quality on validation."""
         context = context.reading(candidate.network)
         module = copy.deepcopy(candidate.network.module)
-        learn(module, self._recipe, context, self.kind, until=epochs)
+        learn(module, self.recipe, context, self.kind, until=epochs)
         return validation_score(module, context.task)
 
     @property
-    def _recipe(self) -> Recipe:
+    def recipe(self) -> Recipe:
+        """How the network is trained: on the task's own loss alone."""
         return Recipe(**self.model_dump(), kd_weight=0.0, task_weight=1.0)

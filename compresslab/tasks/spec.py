@@ -9,6 +9,7 @@ from pydantic import model_validator
 from compresslab.models.text_reading import text_reading
 from compresslab.one_of import the_one
 from compresslab.settings import Settings
+from compresslab.tasks.embedding import EmbeddingTask
 from compresslab.tasks.image_classification import ImageClassification
 from compresslab.tasks.regression import Regression
 from compresslab.tasks.text_classification import TextClassification
@@ -28,6 +29,8 @@ class TaskSpec(Settings):
     """Images into classes."""
     regression: Regression | None = None
     """Features to one number."""
+    embedding: EmbeddingTask | None = None
+    """Features to embeddings, for retrieval."""
     text_classification: TextClassification | None = None
     """Texts into classes."""
     text_regression: TextRegression | None = None
@@ -54,5 +57,7 @@ class TaskSpec(Settings):
             return texts.load(cache, None if model is None else text_reading(model))
         if self.image_classification is not None:
             return self.image_classification.load(cache)
+        if self.embedding is not None:
+            return self.embedding.load()
         assert self.regression is not None, "exactly one task is given"
         return self.regression.load()

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from compresslab.tasks import Task
 
 _PARITY_SAMPLES = 512
+# A pass over a text takes many times one over a small image.
+_PARITY_TEXTS = 128
 
 
 @dataclass(frozen=True)
@@ -45,17 +47,19 @@ class Exports:
 
     def _write(self, model: TorchModel | OnnxModel, folder: Path, provenance: Mapping[str, Any]) -> Artifact:
         # Spread over the split: a user's own validation images may come class by class.
-        split = self.task.splits["validation"]
-        rows = np.unique(np.linspace(0, len(split.inputs) - 1, _PARITY_SAMPLES).astype(np.int64))
+        task = self.task.read_by(model.preprocessing)
+        split = task.splits["validation"]
+        most = _PARITY_TEXTS if task.preprocessing.kind == "text" else _PARITY_SAMPLES
+        rows = np.unique(np.linspace(0, len(split.inputs) - 1, most).astype(np.int64))
         return export(
             model,
             folder,
-            preprocessing=self.task.preprocessing,
-            labels=self.task.labels,
-            target=self.task.target,
+            preprocessing=task.preprocessing,
+            labels=task.labels,
+            target=task.target,
             targets=None if split.targets is None else split.targets[rows],
-            metric=self.task.metric,
-            inputs=self.task.batch("validation", rows, None),
+            metric=task.metric,
+            inputs=task.batch("validation", rows, None),
             provenance={
                 **provenance,
                 "data": self.task.digest,

@@ -50,7 +50,7 @@ class Measurements:
         self._made: set[str] = set()
         self.machine = fingerprint()
         splits = [_labelled(task, name) for name in REPORTED]
-        self._measurer = Measurer(splits, task.name, task.metric, bench)
+        self._measurer = Measurer(splits, task.name, task.metric, bench, task.sample_sets)
 
     def obtain(
         self,

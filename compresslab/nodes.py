@@ -73,7 +73,8 @@ class Node:
         """The candidate, its network loaded from disk; `trusted` as for `architecture.load`."""
         if (self.folder / architecture.WEIGHTS).exists():
             return Candidate(architecture.load(self.folder, trusted), self.lineage)
-        return Candidate(OnnxModel(self.artifact().graphs["model"]), self.lineage)
+        artifact = self.artifact()
+        return Candidate(OnnxModel(artifact.graphs["model"], artifact.manifest.preprocessing), self.lineage)
 
 
 class Nodes:

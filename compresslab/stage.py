@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from compresslab.candidate import Candidate, Step
+from compresslab.candidate import Candidate, Step, TorchModel
 from compresslab.digest import digest_of
 from compresslab.measure.budget import BudgetResult
 from compresslab.measure.measurement import Measurement
@@ -57,6 +57,10 @@ class Context:
     ships: Precision = "fp32"
     tuned: frozenset[str] = frozenset()
     decided: tuple[Mapping[str, Any], ...] | None = None
+
+    def reading(self, model: TorchModel) -> Context:
+        """The same with the task as this network reads it; what is asked of the teacher stays as it is."""
+        return replace(self, task=self.task.read_by(model.preprocessing))
 
     def step(self, stage: Stage, decisions: Mapping[str, Any], attempt: int = 0) -> Step:
         """The record of this application of `stage`; `attempt` numbers the candidates where it returns several."""

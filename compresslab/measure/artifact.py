@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -14,17 +15,13 @@ from compresslab.errors import ArtifactError
 from compresslab.measure.measurement import Fidelity, IntegerOperators, Latency, Parity
 from compresslab.measure.preprocessing import Preprocessing
 from compresslab.measure.session import SessionOptions
-from compresslab.settings import Settings
+from compresslab.settings import FileName, Settings, Sha256
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION: Final = 1
-
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")]
-"""A name inside the artifact's folder: never a path that leads out of it."""
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class TensorInfo(Settings):
@@ -80,8 +77,8 @@ class Manifest(Settings):
         """
         inputs = self.graphs[graph].inputs
         axes = 4 if self.preprocessing.kind == "image" else 2
-        is_index = inputs[0].dtype.startswith("int")
-        return len(inputs) == 1 and len(inputs[0].shape) == axes and not is_index
+        ids = inputs[0].dtype.startswith("int") == (self.preprocessing.kind == "text")
+        return len(inputs) == 1 and len(inputs[0].shape) == axes and ids
 
 
 @dataclass(frozen=True)
@@ -115,6 +112,13 @@ class Artifact:
         )
 
 
+def copy_tokenizer(artifact: Artifact, folder: Path) -> None:
+    """Copies the tokenizer of a model of texts into a folder that is to hold its graphs too; of others nothing."""
+    how = artifact.manifest.preprocessing
+    if how.kind == "text":
+        shutil.copyfile(artifact.folder / how.tokenizer, folder / how.tokenizer)
+
+
 def write_manifest(folder: Path, manifest: Manifest) -> Path:
     """Writes `manifest.json` into `folder`, whole or not at all, and returns its path."""
     path = folder / MANIFEST
@@ -137,6 +141,8 @@ def load_artifact(path: Path | str, verify: bool = True) -> Artifact:
     """
     folder = _folder_of(Path(path))
     manifest = read_manifest(folder / MANIFEST)
+    if manifest.preprocessing.kind == "text":
+        manifest = manifest.model_copy(update={"preprocessing": manifest.preprocessing.in_folder(folder)})
     graphs = {name: folder / info.file for name, info in manifest.graphs.items()}
     artifact = Artifact(folder, graphs, manifest)
     broken = damage(artifact, verify)

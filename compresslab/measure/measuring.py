@@ -15,11 +15,13 @@ from compresslab.measure.measurement import Estimate, Measurement, Retained, Ver
 from compresslab.measure.metrics import METRICS, Outputs
 from compresslab.measure.quality import quality, quality_delta, quality_ratio
 from compresslab.measure.retention import retained
+from compresslab.measure.subject import NO_SETS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from compresslab.measure.artifact import Artifact
+    from compresslab.measure.subject import SampleSets
 
 VALIDATION = "validation"
 TEST = "test"
@@ -33,15 +35,24 @@ class Measurer:
         benchmark: The benchmark's name; quality is reported as `benchmark/metric`.
         metric: A name in `metrics.METRICS`.
         bench: What to measure, and for how long.
+        sets: Samples beside the splits that points of the bench name.
     """
 
-    def __init__(self, splits: Sequence[EvalSplit], benchmark: str, metric: str, bench: BenchSettings) -> None:
+    def __init__(
+        self,
+        splits: Sequence[EvalSplit],
+        benchmark: str,
+        metric: str,
+        bench: BenchSettings,
+        sets: SampleSets = NO_SETS,
+    ) -> None:
         self._splits = {split.name: split for split in splits}
         if VALIDATION not in self._splits:
             raise ValueError(f"there must be a split `{VALIDATION}`, but got {', '.join(self._splits) or 'none'}")
         self._metric = METRICS[metric]
         self._key = f"{benchmark}/{metric}"
         self._bench = bench
+        self._sets = sets
         self._outputs: dict[tuple[str, str], Outputs] = {}
         self._peak_rss_mb: dict[str, float] = {}
 
@@ -73,7 +84,7 @@ class Measurer:
         reported = TEST if TEST in names else VALIDATION
         others = {other.digest: other for other in (parent, baseline) if other is not None}
         examples = self._splits[VALIDATION].inputs
-        samples = interleaved([artifact, *others.values()], examples, self._bench)
+        samples = interleaved([artifact, *others.values()], examples, self._bench, self._sets)
         deployment = dict(zip(others, samples[0][1:], strict=True))
 
         def versus(other: Artifact) -> Versus:
@@ -161,7 +172,7 @@ class Measurer:
     def _memory(self, artifact: Artifact) -> float:
         if artifact.digest not in self._peak_rss_mb:
             examples = self._splits[VALIDATION].inputs
-            self._peak_rss_mb[artifact.digest] = peak_rss_mb(artifact, examples, self._bench)
+            self._peak_rss_mb[artifact.digest] = peak_rss_mb(artifact, examples, self._bench, self._sets)
         return self._peak_rss_mb[artifact.digest]
 
 

@@ -18,6 +18,7 @@ from compresslab.models.mlp import Mlp
 from compresslab.models.residual import Residual
 from compresslab.models.sentence_net import DenseLayer, Pooling, build_sentence
 from compresslab.models.static_net import StaticEncoder
+from compresslab.models.signature import Reads
 from compresslab.models.timm_names import require_local
 from compresslab.models.timm_net import build_timm
 from compresslab.settings import Settings
@@ -112,6 +113,11 @@ class HfBuilder(_Builder):
         """How many classes it tells apart."""
         names = self.config.get("id2label")
         return len(names) if isinstance(names, dict) else 0
+
+    @property
+    def reads(self) -> Reads:
+        """What it is fed."""
+        return "images" if self.task == "image-classification" else "texts"
 
     @property
     def channels(self) -> int | None:

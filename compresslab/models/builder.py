@@ -17,8 +17,8 @@ from compresslab.models.hf_net import HfTask, build_hf, require_own_code
 from compresslab.models.mlp import Mlp
 from compresslab.models.residual import Residual
 from compresslab.models.sentence_net import DenseLayer, Pooling, build_sentence
-from compresslab.models.static_net import StaticEncoder
 from compresslab.models.signature import Reads
+from compresslab.models.static_net import StaticEncoder
 from compresslab.models.timm_names import require_local
 from compresslab.models.timm_net import build_timm
 from compresslab.settings import Settings

@@ -20,8 +20,9 @@ def bpe():
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     made.decoder = decoders.ByteLevel()
-    made.train_from_iterator([*TEXTS, *RARE], trainers.BpeTrainer(vocab_size=400, special_tokens=["<s>", "<pad>", "</s>"],
-                                                       initial_alphabet=alphabet, show_progress=False))  # fmt: skip
+    made.train_from_iterator([*TEXTS, *RARE], trainers.BpeTrainer(
+        vocab_size=400, special_tokens=["<s>", "<pad>", "</s>"], initial_alphabet=alphabet,
+        show_progress=False))  # fmt: skip
     return made.to_str()
 
 
@@ -52,7 +53,7 @@ KINDS = pytest.mark.parametrize("make", [wordpiece, bpe, unigram])
 
 @KINDS
 def test_texts_of_kept_tokens_are_tokenised_as_before(make):
-    """By the same pieces, and ids that `kept` leads back to the old ones: embedding rows copied by it are the right ones."""
+    """By the same pieces, whose ids `kept` leads back to the old ones: rows copied by it are the right ones."""
     whole = make()
     counts = counts_of(whole, [*TEXTS, *RARE])
     trimmed = trim(whole, counts, 3)
@@ -115,7 +116,9 @@ def test_merges_that_a_kept_token_needs_stay(merges):
 
 def test_what_it_refuses():
     words = Tokenizer(models.WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]")).to_str()
-    with pytest.raises(ModelError, match="a `WordLevel` tokenizer cannot be trimmed, only that of WordPiece, BPE, Unigram"):
+    with pytest.raises(
+        ModelError, match="a `WordLevel` tokenizer cannot be trimmed, only that of WordPiece, BPE, Unigram"
+    ):
         trim(words, np.zeros(2, np.int64), 1)
     with pytest.raises(ModelError, match=r"no tokenizer\.json"):
         trim("{", np.zeros(2, np.int64), 1)

@@ -21,14 +21,20 @@ if TYPE_CHECKING:
 _BATCH = 128
 
 
-def calibration_told(stage: Quantize, module: nn.Module, context: Context) -> dict[str, Any]:
-    """For a step's decisions: the samples and classes covered, and the spread over random subsets; notes are told."""
+def calibration_told(stage: Quantize, module: nn.Module | None, context: Context) -> dict[str, Any]:
+    """For a step's decisions: the samples and classes covered, and the spread over random subsets; notes are told.
+
+    Args:
+        stage: Whose calibration it is.
+        module: The float network, for the subsets; None of a graph, which has none.
+        context: Of the stage.
+    """
     task, split = context.task, context.task.splits["calibration"]
     found = Coverage.of(split.targets, task.labels, stage.count(context), len(split.inputs))
     for note in found.notes():
         context.progress.note(note)
     told = found.plain()
-    if stage.calibration_seeds > 1:
+    if stage.calibration_seeds > 1 and module is not None:
         told["over_subsets"] = _over_subsets(stage, module, context)
     return told
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from compresslab.candidate import OnnxModel
+from compresslab.digest import digest_of, library_versions
 from compresslab.measure.metrics import METRICS
-from compresslab.models import architecture
+from compresslab.models.onnx_net import OnnxNetwork, digest
 from compresslab.teacher.answers import OUTPUT, Question, Teacher
 from compresslab.teacher.arrays import ArrayTeacher
 from compresslab.teacher.network import NetworkTeacher
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 def open_teacher(
     spec: TeacherSpec,
-    build: Callable[[ModelSpec], TorchModel],
+    build: Callable[[ModelSpec], TorchModel | OnnxModel],
     task: Task,
     store: Store,
     device: str,
@@ -56,8 +58,16 @@ def open_teacher(
         return AverageTeacher(tuple(opened(one) for one in spec.average), tuple(one.weight for one in spec.average))
     if spec.best_of is not None:
         return _best([opened(one) for one in spec.best_of], task, progress)
-    model = build(spec)
-    return NetworkTeacher(model.module, architecture.digest(model), task, store, device)
+    return network_teacher(build(spec), task, store, device)
+
+
+def network_teacher(model: TorchModel | OnnxModel, task: Task, store: Store, device: str) -> NetworkTeacher:
+    """A network as teacher; an ONNX file answers by ONNX Runtime, in the arithmetic that it has."""
+    if isinstance(model, OnnxModel):
+        # What it answers is ONNX Runtime's doing, and no wider arithmetic makes it another.
+        name = digest_of([digest(model), library_versions("onnxruntime")])
+        return NetworkTeacher(OnnxNetwork(model.path), name, task, store, "cpu", precision="fp32")
+    return NetworkTeacher(model.module, digest(model), task, store, device)
 
 
 def _best(teachers: list[Teacher], task: Task, progress: Progress) -> Teacher:

@@ -82,9 +82,7 @@ def test_the_digest_is_of_the_weights_too_where_they_lie_in_a_file_of_their_own(
     for folder, weight in ((first, 1.0), (second, 2.0)):
         folder.mkdir()
         model = onnx.load(graph(folder, weight=weight))
-        onnx.save(
-            model, folder / "big.onnx", save_as_external_data=True, location="big.bin", size_threshold=0
-        )
+        onnx.save(model, folder / "big.onnx", save_as_external_data=True, location="big.bin", size_threshold=0)
         digests.append(digest(OnnxModel(folder / "big.onnx")))
     assert (first / "big.onnx").read_bytes() == (second / "big.onnx").read_bytes()
     assert digests[0] != digests[1]

@@ -12,7 +12,8 @@ from compresslab.measure.evaluate import Answers, EvalSplit, predict
 from compresslab.measure.latency import summarise
 from compresslab.measure.machine import fingerprint
 from compresslab.measure.measurement import Estimate, Measurement, Retained, Versus
-from compresslab.measure.metrics import METRICS, Outputs
+from compresslab.measure.metric_names import label_of
+from compresslab.measure.metrics import Outputs, metric_of
 from compresslab.measure.quality import quality, quality_delta, quality_ratio
 from compresslab.measure.retention import retained
 
@@ -31,7 +32,7 @@ class Measurer:
     Args:
         splits: One is `validation`, which all that chooses reads; the reader's figures are on `test` where it is.
         benchmark: The benchmark's name; quality is reported as `benchmark/metric`.
-        metric: A name in `metrics.METRICS`.
+        metric: As `metrics.metric_of` takes it.
         bench: What to measure, and for how long.
     """
 
@@ -39,8 +40,8 @@ class Measurer:
         self._splits = {split.name: split for split in splits}
         if VALIDATION not in self._splits:
             raise ValueError(f"there must be a split `{VALIDATION}`, but got {', '.join(self._splits) or 'none'}")
-        self._metric = METRICS[metric]
-        self._key = f"{benchmark}/{metric}"
+        self._metric = metric_of(metric)
+        self._key = f"{benchmark}/{label_of(metric)}"
         self._bench = bench
         self._outputs: dict[tuple[str, str], Outputs] = {}
         self._peak_rss_mb: dict[str, float] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,9 @@ from scipy.sparse import csr_array
 from sklearn.metrics import accuracy_score, f1_score
 
 from compresslab.errors import DataError
+from compresslab.measure import own_metric as own
 from compresslab.measure import score_metrics as scores
+from compresslab.measure.metric_names import OWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,6 +39,7 @@ class Metric:
         agreement: How far two models' outputs for the same examples are alike, 1 for the same answers: of classes the
             share of equal ones, of scores Pearson's correlation.
         mean_of_binary: Whether it is the share of examples whose outcome, 0 or 1, is 1.
+        resamples: Of a bootstrap; None for as many as an interval deserves.
     """
 
     check: Callable[[Outputs, Targets], None]
@@ -44,6 +48,7 @@ class Metric:
     of_counts: Callable[[Targets, Floats], Floats]
     agreement: Callable[[Outputs, Outputs], float]
     mean_of_binary: bool = False
+    resamples: int | None = None
 
 
 def check_targets(outputs: Outputs, targets: Ints) -> None:
@@ -117,3 +122,15 @@ METRICS: Mapping[str, Metric] = {
     ),
     "r2": Metric(scores.check_scores, scores.r2, scores.target_and_answer, scores.r2_of_counts, scores.correlation),
 }
+
+
+def metric_of(name: str) -> Metric:
+    """A built-in metric by its name, or `python:module:function` of the user's own, which is run when it is asked."""
+    if not name.startswith(OWN):
+        return METRICS[name]
+    return Metric(own.check, partial(own.value_of, name), own.outcomes, own.of_counts(name), _alike,
+                  resamples=own.RESAMPLES)  # fmt: skip
+
+
+def _alike(this: Outputs, other: Outputs) -> float:
+    return _same_class(this, other) if this.shape[1] > 1 else scores.correlation(this, other)

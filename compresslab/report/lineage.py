@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from compresslab.measure.metric_names import SCORE_METRICS
+from compresslab.measure.metric_names import CLASS_METRICS, SCORE_METRICS
 
 if TYPE_CHECKING:
     from compresslab.report.schema import PointResult, Results
@@ -106,7 +106,9 @@ def agreement_means(results: Results) -> str:
     """What an agreement of two models is, as a sentence for a table's caption."""
     if metric_label(results) in SCORE_METRICS:
         return "Agreement is the correlation of two models' answers."
-    return "Agreement is the share of equal answers."
+    if metric_label(results) in CLASS_METRICS:
+        return "Agreement is the share of equal answers."
+    return "Agreement is the share of equal classes, or the correlation of scores."
 
 
 def reported_split(results: Results) -> str:

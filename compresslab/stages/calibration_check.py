@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from compresslab.export.parity import torch_outputs
-from compresslab.measure.metrics import METRICS
+from compresslab.measure.metrics import metric_of
 from compresslab.quantization import calibrate, prepare
 from compresslab.quantization.calibration_report import Coverage, spread, subset, subset_size
 
@@ -54,7 +54,7 @@ def _over_subsets(stage: Quantize, module: nn.Module, context: Context) -> dict[
         calibrate(prepared, batches)
         held_out = [np.arange(start, min(start + _BATCH, len(targets))) for start in range(0, len(targets), _BATCH)]
         outputs = [torch_outputs(prepared, task.batch("validation", part, None)) for part in held_out]
-        qualities.append(METRICS[task.metric].value(np.concatenate(outputs), targets))
+        qualities.append(metric_of(task.metric).value(np.concatenate(outputs), targets))
     found = spread(qualities, size)
     context.progress.note(
         f"over {len(qualities)} random calibration subsets of {size}, {task.metric} on validation is "

@@ -11,8 +11,10 @@ import numpy.typing as npt
 
 from compresslab.data.mixing import mixing
 from compresslab.digest import code_digest, digest_of
+from compresslab.measure.metric_names import OWN, label_of
 from compresslab.models import Signature
 from compresslab.tasks.objective import Classes, Score
+from compresslab.user_code import source_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,7 +101,7 @@ class Task:
                 "splits": {split: part.digest for split, part in splits.items()},
                 "preprocessing": preprocessing.model_dump(mode="json"),
                 "augmentation": augmentation.model_dump(mode="json"),
-                "metric": metric,
+                "metric": metric_digest(metric),
                 "code": code_digest(*_CODE),
             }
         )
@@ -143,7 +145,7 @@ class Task:
     @property
     def benchmark_metric(self) -> str:
         """The name of the task's one figure in results, such as `fashion_mnist/accuracy`."""
-        return f"{self.name}/{self.metric}"
+        return f"{self.name}/{label_of(self.metric)}"
 
     def batch(
         self, split: str, indices: npt.NDArray[np.int64], seed: int | None, mixup: float = 0.0
@@ -182,6 +184,17 @@ class Task:
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The objective's loss of a batch of outputs [b, outputs] against its targets [b], a scalar."""
         return self.objective.loss(outputs, targets)
+
+
+def metric_digest(metric: str) -> str:
+    """The metric's name, or of the user's own the digest of its source: wherever that lies, it is the same metric.
+
+    Raises:
+        BadInput: There is no such file or module.
+    """
+    if not metric.startswith(OWN):
+        return metric
+    return digest_of([label_of(metric), source_digest(metric.removeprefix(OWN))])
 
 
 def content_digest(inputs: Samples, targets: Targets | None, hashes: npt.NDArray[np.uint8]) -> str:

@@ -14,7 +14,6 @@ from torch import nn
 
 from compresslab.digest import code_digest, digest_of, library_versions
 from compresslab.errors import ModelError
-from compresslab.models.onnx_net import OnnxNetwork
 from compresslab.models.taps import require_layers, tapped
 from compresslab.store import Store
 from compresslab.teacher.answers import OUTPUT, Answers, Cache, Question
@@ -58,13 +57,7 @@ class NetworkTeacher:
 
     def require(self, mixup: float, outputs: Sequence[str]) -> None:  # noqa: ARG002  any mixture will do
         """As `Teacher.require`."""
-        layers = [name for name in outputs if name != OUTPUT]
-        if layers and isinstance(self.module, OnnxNetwork):
-            raise ModelError(
-                f"the teacher is an ONNX file, which answers and shows none of its layers, such as `{layers[0]}`; give "
-                "the network itself as teacher, or leave out the losses on features"
-            )
-        require_layers(self.module, layers, "the teacher")
+        require_layers(self.module, [name for name in outputs if name != OUTPUT], "the teacher")
 
     def answers(self, question: Question, progress: Progress) -> Answers:
         """As `Teacher.answers`. Stored answers are held against the network's own for a few samples when opened."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from compresslab.candidate import OnnxModel
-from compresslab.digest import digest_of, library_versions
-from compresslab.measure.metrics import METRICS
+from compresslab.digest import code_digest, digest_of, library_versions
+from compresslab.measure.metrics import metric_of
 from compresslab.models.onnx_net import OnnxNetwork, digest
 from compresslab.teacher.answers import OUTPUT, Question, Teacher
 from compresslab.teacher.arrays import ArrayTeacher
@@ -65,7 +65,7 @@ def network_teacher(model: TorchModel | OnnxModel, task: Task, store: Store, dev
     """A network as teacher; an ONNX file answers by ONNX Runtime, in the arithmetic that it has."""
     if isinstance(model, OnnxModel):
         # What it answers is ONNX Runtime's doing, and no wider arithmetic makes it another.
-        name = digest_of([digest(model), library_versions("onnxruntime")])
+        name = digest_of([digest(model), library_versions("onnxruntime"), code_digest("compresslab.models.onnx_net")])
         return NetworkTeacher(OnnxNetwork(model.path), name, task, store, "cpu", precision="fp32")
     return NetworkTeacher(model.module, digest(model), task, store, device)
 
@@ -75,7 +75,7 @@ def _best(teachers: list[Teacher], task: Task, progress: Progress) -> Teacher:
     split = task.splits["validation"]
     assert split.targets is not None, "validation is labelled"
     rows = np.arange(len(split.targets))
-    metric = METRICS[task.metric]
+    metric = metric_of(task.metric)
     answers = [teacher.exact().answers(Question("validation", None), progress) for teacher in teachers]
     scores = [float(metric.value(one.of(rows)[OUTPUT], split.targets)) for one in answers]
     best = int(np.argmax(scores))

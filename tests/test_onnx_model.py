@@ -167,7 +167,5 @@ def test_features_of_a_graph_are_refused(tiny_pipeline, graph, tmp_path):
     term = LossTerm.model_validate({"hidden_states": {"student": ["stem"], "teacher": ["stem"]}})
     stage = Distill(epochs=1, losses=(term,))
     pipeline = replace(tiny_pipeline, teacher=TeacherSpec(onnx=str(graph)), stages=[stage], references=())
-    with pytest.raises(
-        ConfigError, match="the teacher is an ONNX file, which answers and shows none of its layers"
-    ):
+    with pytest.raises(ConfigError, match="the teacher is an ONNX file, which answers and shows none of its layers"):
         run(pipeline, tmp_path / "run")

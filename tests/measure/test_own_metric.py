@@ -98,9 +98,7 @@ def test_yaml_names_it_and_a_built_in_name_is_refused(module: str, tmp_path: Pat
         checked("python:mine:accuracy")
     with pytest.raises(ConfigError, match=r"x.yaml:2: metric: .*`module:function` or .* must be given"):
         checked("python:mine")
-    with pytest.raises(
-        ConfigError, match=r"x.yaml:2: `metric` must be .* `python:module:function`, but got 'accurcy'"
-    ):
+    with pytest.raises(ConfigError, match=r"x.yaml:2: `metric` must be .* `python:module:function`, but got 'accurcy'"):
         checked("accurcy")
 
 

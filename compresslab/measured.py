@@ -15,6 +15,7 @@ from compresslab.measure.evaluate import EvalBenchmark, EvalSplit
 from compresslab.measure.machine import fingerprint
 from compresslab.measure.measurement_io import from_json, to_json
 from compresslab.measure.measuring import Measurer
+from compresslab.tasks.task import metric_digest
 from compresslab.world import on_main
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class Measurements:
                 "artifacts": [None if one is None else one.digest for one in artifacts],
                 "bench": self._bench.model_dump(mode="json"),
                 "splits": {name: self._task.splits[name].digest for name in splits},
-                "metric": self._task.metric,
+                "metric": metric_digest(self._task.metric),
                 "benchmarks": {name: [one.metric, one.digest] for name, one in self._task.benchmarks.items()},
                 "machine": self.machine,
                 "code": code_digest(*_CODE),

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 Select = Literal["smallest", "fastest", "most_accurate"]
 Device = Literal["auto", "cpu", "cuda"]
 
+ON_GRAPHS = ("onnxruntime", "dynamic")
+"""The backends of `quantize` that take an ONNX graph."""
+
 
 @dataclass(frozen=True)
 class Pipeline:
@@ -113,8 +116,58 @@ def broken_rules(pipeline: Pipeline) -> list[tuple[str, str]]:
                 (path, "the network has not been trained yet; give `model` weights, or put `train` or `distill` first")
             )
         before.append(stage.kind)
+    if pipeline.model.onnx is not None:
+        broken += _not_for_graphs("stages", pipeline.stages) + _not_for_graphs("references", pipeline.references)
+    broken += _graphs_as_students(pipeline)
     for index, stage in enumerate(pipeline.references):
         path = f"references[{index}].{stage.kind}"
         if not pipeline.model.has_weights:
             broken.append((path, "a reference starts from `model`, which has no weights; give it weights"))
+    return broken
+
+
+def _not_for_graphs(place: str, stages: Sequence[Stage]) -> list[tuple[str, str]]:
+    """The stages that an ONNX file as `model` rules out."""
+    broken = []
+    for index, stage in enumerate(stages):
+        path = f"{place}[{index}].{stage.kind}"
+        if stage.kind != "quantize":
+            broken.append(
+                (path, "`model` is an ONNX file, which has no weights that can be trained or cut; `quantize` it alone, "
+                       "or give it as `teacher` and the network itself as `model`")
+            )  # fmt: skip
+            continue
+        for variant in variants(stage):
+            reason = _not_for_graph(variant)
+            if reason and (path, reason) not in broken:
+                broken.append((path, reason))
+    return broken
+
+
+def _not_for_graph(stage: Stage) -> str | None:
+    mode, backend = getattr(stage, "mode", "ptq"), getattr(stage, "backend", "own")
+    if mode != "ptq":
+        return (f"`mode: {mode}` trains, and `model` is an ONNX file; leave `mode` out, with `backend: onnxruntime` or "
+                "`dynamic`")  # fmt: skip
+    if backend not in ON_GRAPHS:
+        return (f"`backend: {backend}` works on a torch network, and `model` is an ONNX file; give `backend: "
+                "onnxruntime` or `dynamic`")  # fmt: skip
+    if getattr(stage, "calibration_seeds", 1) > 1:
+        return ("`calibration_seeds` calibrates fake quantization, which needs a torch network, and `model` is an ONNX "
+                "file; leave it out")  # fmt: skip
+    return None
+
+
+def _graphs_as_students(pipeline: Pipeline) -> list[tuple[str, str]]:
+    """Networks to be trained that are given as ONNX files."""
+    reason = "an ONNX file cannot be trained; give a network, and the file as `teacher`"
+    broken = []
+    for index, stage in enumerate(pipeline.stages):
+        for variant in variants(stage):
+            given = [("student", getattr(variant, "student", None))]
+            given += [(f"peers[{number}]", peer) for number, peer in enumerate(getattr(variant, "peers", ()))]
+            for name, spec in given:
+                found = (f"stages[{index}].{stage.kind}.{name}.onnx", reason)
+                if spec is not None and spec.onnx is not None and found not in broken:
+                    broken.append(found)
     return broken

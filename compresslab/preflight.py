@@ -10,11 +10,18 @@ import numpy as np
 from compresslab.errors import ArtifactError, ConfigError, ModelError, Problem, did_you_mean
 from compresslab.measure.budget import unmeasured
 from compresslab.measure.subject import DATA, EXAMPLE
-from compresslab.models.check import require_fit, require_same_names, require_same_task, require_vocabulary
+from compresslab.models.check import (
+    require_fit,
+    require_same_export,
+    require_same_names,
+    require_same_task,
+    require_vocabulary,
+)
+from compresslab.models.onnx_net import open_onnx, require_onnx_fit
 from compresslab.tasks.reading import reading_as
 
 if TYPE_CHECKING:
-    from compresslab.candidate import TorchModel
+    from compresslab.candidate import OnnxModel, TorchModel
     from compresslab.models import ModelSpec
     from compresslab.pipeline import Pipeline
     from compresslab.tasks import Task
@@ -38,6 +45,25 @@ def fitting(what: str, spec: ModelSpec, task: Task, seed: int) -> TorchModel:
         require_same_names(model, task.labels)
         require_vocabulary(model, seen.preprocessing)
         require_fit(model, seen.batch("validation", np.arange(2), None), task.columns)
+    except (ModelError, ArtifactError) as error:
+        raise type(error)(f"{what}: {error}") from error
+    return model
+
+
+def fitting_model(what: str, spec: ModelSpec, task: Task, seed: int) -> TorchModel | OnnxModel:
+    """As `fitting`, but of an ONNX file the graph, which is held against the task as a network is.
+
+    Raises:
+        ModelError: As `fitting`; or the graph takes or gives something else.
+        ArtifactError: As `fitting`; or the file is missing, or ONNX Runtime cannot run it.
+    """
+    if spec.onnx is None:
+        return fitting(what, spec, task, seed)
+    path = Path(spec.onnx)
+    try:
+        model = open_onnx(path)
+        require_same_export(path, task.labels, task.preprocessing)
+        require_onnx_fit(model, task.batch("validation", np.arange(2), None), task.outputs)
     except (ModelError, ArtifactError) as error:
         raise type(error)(f"{what}: {error}") from error
     return model

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from compresslab.candidate import OnnxModel, TorchModel
 from compresslab.distillation.preflight import require_trainable
 from compresslab.errors import BadInput, ConfigError, ModelError, Problem
 from compresslab.pipeline import variants
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from compresslab.candidate import TorchModel
     from compresslab.distillation import Recipe
     from compresslab.models import ModelSpec
     from compresslab.pipeline import Pipeline
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from compresslab.teachers import Teachers
 
 
-def rehearse(pipeline: Pipeline, baseline: TorchModel, teachers: Teachers, task: Task) -> None:
+def rehearse(pipeline: Pipeline, baseline: TorchModel | OnnxModel, teachers: Teachers, task: Task) -> None:
     """Tries the losses of all stages and references on a few training samples.
 
     Args:
@@ -46,9 +46,27 @@ def rehearse(pipeline: Pipeline, baseline: TorchModel, teachers: Teachers, task:
     Raises:
         ConfigError: With the path of the stage, or of the training inside it, and what is wrong.
     """
+    if isinstance(baseline, OnnxModel):
+        _require_quantizable(pipeline, baseline)
+        return
     _Rehearsal(pipeline, teachers, task, baseline).play("stages", pipeline.stages)
     for index, stage in enumerate(pipeline.references):
         _Rehearsal(pipeline, teachers, task, baseline).play("references", (stage,), index)
+
+
+def _require_quantizable(pipeline: Pipeline, baseline: OnnxModel) -> None:
+    """Refuses a quantizer that is not for the graph; of several that are tried, one must be left."""
+    for place, stages in (("stages", pipeline.stages), ("references", pipeline.references)):
+        for index, stage in enumerate(stages):
+            refused = []
+            for variant in variants(stage):
+                assert isinstance(variant, Quantize), "the rules of order see to it"
+                try:
+                    variant.require_graph(baseline.path)
+                except BadInput as error:
+                    refused.append(str(error))
+            if len(refused) == len(variants(stage)):
+                raise ConfigError([Problem(pipeline.name, None, f"{place}[{index}].{stage.kind}", refused[0])])
 
 
 class _Rehearsal:

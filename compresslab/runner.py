@@ -33,10 +33,10 @@ from compresslab.measure.machine import SLOW_INT8, fast_int8
 from compresslab.measure.measurement import Measurement
 from compresslab.measure.measurement_io import to_json
 from compresslab.measured import REPORTED, Measurements
-from compresslab.models import architecture
+from compresslab.models.onnx_net import digest as network_digest
 from compresslab.nodes import Made, Node, Nodes
 from compresslab.pipeline import trusted_code
-from compresslab.preflight import fitting, require_calibration_labels, require_measured
+from compresslab.preflight import fitting_model, require_calibration_labels, require_measured
 from compresslab.progress import Noting, Progress, Silent
 from compresslab.rehearsal import rehearse
 from compresslab.report import Point, Report, write_report
@@ -130,12 +130,12 @@ class _Run:
             self.progress.note(f"this processor is slow with int8: {SLOW_INT8}")
         self.sessions = Sessions(self.store, self.task, pipeline.bench, pipeline.decided)
         self.keys = Keys(pipeline, self.task, self.device, self.measurements.machine)
-        self.baseline_model = fitting("model", pipeline.model, self.task, pipeline.seed)
+        self.baseline_model = fitting_model("model", pipeline.model, self.task, pipeline.seed)
         self.baseline_step = Step(
-            "baseline", pipeline.model.model_dump(mode="json"), {}, architecture.digest(self.baseline_model)
+            "baseline", pipeline.model.model_dump(mode="json"), {}, network_digest(self.baseline_model)
         )
         self.teachers = Teachers(
-            pipeline, self.baseline_model, lambda spec: fitting("teacher", spec, self.task, pipeline.seed),
+            pipeline, self.baseline_model, lambda spec: fitting_model("teacher", spec, self.task, pipeline.seed),
             self.task, self.store, self.device, self.progress,
         )  # fmt: skip
         rehearse(pipeline, self.baseline_model, self.teachers, self.task)
@@ -289,8 +289,8 @@ class _Run:
         if self.pipeline.teacher is not None:
             if not self.pipeline.teacher.network:
                 return self.teachers.answers(REPORTED)
-            model = self.pipeline.teacher.build(self.task.signature, self.pipeline.seed)
-            step = Step("teacher", self.pipeline.teacher.model_dump(mode="json"), {}, architecture.digest(model))
+            model = self.pipeline.teacher.open(self.task.signature, self.pipeline.seed)
+            step = Step("teacher", self.pipeline.teacher.model_dump(mode="json"), {}, network_digest(model))
             return self.nodes.obtain(self.keys.given(step), lambda _: Made((Candidate(model, (step,)),)))[0].artifact()
         if self.pipeline.model.has_weights:
             return self._artifact(self.baseline)

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from compresslab.measure.evaluate import Answers
-from compresslab.models import architecture
-from compresslab.teacher import OUTPUT, NetworkTeacher, Question, Teacher, open_teacher
+from compresslab.teacher import OUTPUT, NetworkTeacher, Question, Teacher, network_teacher, open_teacher
 
 if TYPE_CHECKING:
-    from compresslab.candidate import TorchModel
+    from compresslab.candidate import OnnxModel, TorchModel
     from compresslab.models import ModelSpec
     from compresslab.pipeline import Pipeline
     from compresslab.progress import Progress
@@ -40,8 +39,8 @@ class Teachers:
     def __init__(
         self,
         pipeline: Pipeline,
-        baseline: TorchModel,
-        build: Callable[[ModelSpec], TorchModel],
+        baseline: TorchModel | OnnxModel,
+        build: Callable[[ModelSpec], TorchModel | OnnxModel],
         task: Task,
         store: Store,
         device: str,
@@ -55,12 +54,9 @@ class Teachers:
         elif pipeline.model.has_weights:
             self.given = self.of(baseline)
 
-    def of(self, model: TorchModel) -> NetworkTeacher:
+    def of(self, model: TorchModel | OnnxModel) -> NetworkTeacher:
         """A network as teacher."""
-        task = self._task.read_by(model.preprocessing)
-        return NetworkTeacher(
-            model.module, architecture.digest(model), task, self._store, self._device, builder=model.builder
-        )
+        return network_teacher(model, self._task, self._store, self._device)
 
     def answers(self, splits: Sequence[str]) -> Answers:
         """What the given teacher answers on these splits, by which one that is no artifact is judged."""

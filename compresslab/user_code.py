@@ -30,7 +30,12 @@ _MISTAKES = (
 )  # fmt: skip
 
 
-def _beside_the_file(value: str, info: ValidationInfo) -> str:
+def beside_the_file(value: str, info: ValidationInfo) -> str:
+    """The reference, of a file beside the pipeline where there is one.
+
+    Raises:
+        ValueError: It names no module and function.
+    """
     module, _, function = value.rpartition(":")
     if not module or not function.isidentifier():
         raise ValueError(f"`module:function` or `path/to/file.py:function` must be given, but got `{value}`")
@@ -41,7 +46,7 @@ def _beside_the_file(value: str, info: ValidationInfo) -> str:
     return value if file is None else f"{file}:{function}"
 
 
-CodeReference = Annotated[str, AfterValidator(_beside_the_file)]
+CodeReference = Annotated[str, AfterValidator(beside_the_file)]
 """`module:function` or `path/to/file.py:function`. Validated with the pipeline's folder as `base` in the context, it
 becomes the absolute path of the file where that is beside the pipeline."""
 

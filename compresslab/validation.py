@@ -185,7 +185,8 @@ class _Teller:
             case "number":
                 return ["a number"]
             case "string":
-                return ["text"]
+                examples = branch.get("examples", ())
+                return [f"text such as `{examples[0]}`" if examples else "text"]
             case "boolean":
                 return ["`true`", "`false`"]
             case "null":

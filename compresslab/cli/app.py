@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from compresslab.cli import bench, cache, compare, doctor, export, gate, predict, report, run, schema, verify
+from compresslab.cli import bench, cache, compare, doctor, export, gate, init, predict, report, run, schema, verify
 from compresslab.cli.options import Debug, Log, State
 from compresslab.errors import CompresslabError, ConfigError, Interrupted
 from compresslab.launcher import helps
@@ -31,6 +31,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 fine or within budget, 1 over budget, 2 bad input, 3 inconclusive, 4 a stage failed, "
     "130 interrupted (the same command goes on where it stopped).",
 )
+app.command("init")(init.init)
 app.command("run")(run.run)
 app.command("gate")(gate.gate)
 app.command("bench")(bench.bench)

@@ -70,7 +70,7 @@ def export(
     ] = None,
     debug: Debug = False,  # noqa: ARG001 - kept by its callback
 ) -> None:
-    """Write a bundle as a Triton repository, for MLServer, or as plain ONNX; all speak the Open Inference Protocol."""
+    """Write a bundle as a Triton repository, for MLServer, for Optimum, or as plain ONNX."""
     from compresslab.measure.artifact import load_artifact
     from compresslab.serving.exporting import export_bundle
 
@@ -93,8 +93,6 @@ def export(
 
 
 def _layout(to: Layout) -> Format:
-    from compresslab.errors import BadInput
-
     match to:
         case Layout.TRITON:
             return "triton"
@@ -103,10 +101,7 @@ def _layout(to: Layout) -> Format:
         case Layout.ONNX:
             return "onnx"
         case Layout.OPTIMUM:
-            raise BadInput(
-                "the Optimum layout needs a tokenizer and a Hugging Face configuration, which come with text tasks; "
-                "this model has none: use --format onnx"
-            )
+            return "optimum"
 
 
 def _measured(artifact: Artifact, here: bool, cores: int | None, dim: Sequence[str]) -> tuple[Any, int]:
@@ -130,10 +125,14 @@ def _tell(exported: Exported, to: Layout) -> None:
             typer.echo(f"  {why}")
     if exported.folded_difference is not None:
         typer.echo(f"normalization is in the graph; outputs differ by {exported.folded_difference:.2g} at most")
+    for note in exported.notes:
+        typer.echo(f"note: {note}")
     match to:
         case Layout.TRITON:
             typer.echo(f"start it with: tritonserver --model-repository={exported.folder}")
         case Layout.MLSERVER:
             typer.echo(f"start it with: python -P -m compresslab.serving.mlserver_start {exported.folder}")
+        case Layout.OPTIMUM:
+            typer.echo(f"load it with: ORTModelForImageClassification.from_pretrained({str(exported.folder)!r})")
         case _:
             typer.echo(f"a bundle: {exported.folder}")

@@ -35,6 +35,10 @@ def gate(
         Path | None,
         typer.Option(metavar="DATA", help="Labelled data for quality: an .npz file, or a folder of images."),
     ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(metavar="python:MODULE:FUNCTION", help="A metric of your own, for --data; its code is run."),
+    ] = None,
     time_limit: Annotated[
         float, typer.Option(min=_SMALLEST_TIME_LIMIT, metavar="SECONDS", help="For latency; then it is inconclusive.")
     ] = 60.0,
@@ -54,7 +58,7 @@ def gate(
     debug: Debug = False,  # noqa: ARG001 - kept by its callback
 ) -> None:
     """Measure a model until its budget is decided: ends with 0 within, 1 over, 3 if it cannot be told."""
-    result = _gate(model, budget, baseline, data, time_limit, dim or ())
+    result = _gate(model, budget, baseline, data, metric, time_limit, dim or ())
     # What shows a result is loaded after the measuring, which should begin at once.
     from compresslab.cli.results import BUDGET_CODES
 
@@ -64,7 +68,13 @@ def gate(
 
 
 def _gate(
-    model: Path, budget: Path, baseline: Path | None, data: Path | None, time_limit: float, dim: Sequence[str]
+    model: Path,
+    budget: Path,
+    baseline: Path | None,
+    data: Path | None,
+    metric: str | None,
+    time_limit: float,
+    dim: Sequence[str],
 ) -> GateResult:
     from compresslab.cli.options import sizes
     from compresslab.cli.targets import resolve, run_baseline, subject
@@ -85,7 +95,7 @@ def _gate(
     if other is not None:
         require_same_inputs(ours, other.inputs(limits.graph), (this.name, other.name))
     split, notes = _data(data, this)
-    quality = _quality(limits, this, other, split, given=baseline is not None)
+    quality = _quality(limits, this, other, split, given=baseline is not None, own=_own(metric))
     gating.require_measurable(limits, other is not None, quality is not None)
     bare = this.artifact is None or (other is not None and other.artifact is None)
     examples = None if split is None else split.inputs
@@ -121,19 +131,25 @@ def _data(data: Path | None, this: Target) -> tuple[EvalSplit | None, list[str]]
 
 
 def _quality(
-    limits: GateBudget, this: Target, other: Target | None, split: EvalSplit | None, *, given: bool
+    limits: GateBudget,
+    this: Target,
+    other: Target | None,
+    split: EvalSplit | None,
+    *,
+    given: bool,
+    own: str | None,
 ) -> Callable[[int], list[Check]] | None:
     """How the limits on quality will be checked; None where there are none, or nothing to check them on.
 
     `given` is whether `other` was named on the command line: then the run's own figures are not against it.
     """
     from compresslab.errors import BadInput
-    from compresslab.measure.gate_quality import measured_quality, quality_keys, recorded_quality
+    from compresslab.measure.gate_quality import is_drop, measured_quality, quality_keys, recorded_quality
 
     keys = quality_keys(limits)
     if not keys:
         return None
-    drops = [key for key in keys if key.endswith("_drop")]
+    drops = [key for key in keys if is_drop(key)]
     if split is not None and this.artifact is not None:
         artifact, reference = this.artifact, None if other is None else other.artifact
         if drops and reference is None:
@@ -142,13 +158,24 @@ def _quality(
             )
         if limits.retention:
             raise BadInput("`retention`: of the teacher, which is known to a run only; leave out --data, or the key")
-        return lambda together: measured_quality(limits, artifact, reference, split, together)
+        return lambda together: measured_quality(limits, artifact, reference, split, together, own)
     if this.run is None or this.point is None:
         return None
     if drops and given:
         raise BadInput(f"{_named(drops)}: the run did not measure this baseline; give labelled data as --data")
     measurement = _measurement(this.run / "stages" / this.point / "measurement.json")
     return lambda _: recorded_quality(limits, measurement)
+
+
+def _own(metric: str | None) -> str | None:
+    """The user's metric, if what was named is one."""
+    from compresslab.errors import BadInput
+    from compresslab.measure.metric_names import OWN
+
+    if metric is not None and not (metric.startswith(OWN) and ":" in metric.removeprefix(OWN)):
+        raise BadInput(f"`--metric` is python:module:function, a metric of your own, but got `{metric}`; built-in ones "
+                       "need only be limited in the budget")  # fmt: skip
+    return metric
 
 
 def _measurement(path: Path) -> Measurement:

@@ -40,6 +40,18 @@ def load_image_folder(folder: Path, decoding: Decoding, cache: Path) -> Source:
     return Source(folder.resolve().name, arrays["train"], arrays.get("validation"), arrays.get("test"))
 
 
+def listed_images(folder: Path) -> dict[str, list[Path]]:
+    """The files of each class, of the training part where there are several; none is opened.
+
+    Raises:
+        DataError: The folder is laid out otherwise, or a class has no image.
+    """
+    listed = _listed(_split_places(folder)["train"])
+    if not listed:
+        raise DataError(f"{folder}: has no sub-folders; put the images of each class in a folder of its own")
+    return listed
+
+
 def read_unlabelled(folder: Path, decoding: Decoding, cache: Path) -> Images:
     """Every image below a folder.
 

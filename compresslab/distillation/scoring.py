@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from compresslab.measure.metrics import METRICS
+from compresslab.measure.metrics import metric_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -23,7 +23,7 @@ def validation_score(module: nn.Module, task: Task) -> float:
     split = task.splits["validation"]
     assert split.targets is not None, "validation is labelled"
     outputs = predicted(module, task, "validation", np.arange(len(split.targets)))
-    return float(METRICS[task.metric].value(outputs, split.targets))
+    return float(metric_of(task.metric).value(outputs, split.targets))
 
 
 def predicted(

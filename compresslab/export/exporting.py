@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 import torch
+from onnx_ir.passes.common import RemoveInitializersFromInputsPass
 
 from compresslab.candidate import OnnxModel, TorchModel
 from compresslab.digest import digest_file
@@ -22,7 +23,8 @@ from compresslab.export.parity import batches_of, check_parity, torch_outputs
 from compresslab.export.reading import read_model
 from compresslab.export.rewrite import rewrite
 from compresslab.export.to_onnx import to_onnx
-from compresslab.measure.artifact import Artifact, GraphInfo, Manifest, TensorInfo, write_manifest
+from compresslab.measure.artifact import Artifact, GraphInfo, Manifest, write_manifest
+from compresslab.measure.onnx_file import described
 from compresslab.measure.runtime import RUNTIME_ERRORS
 from compresslab.measure.session import SessionOptions, open_session
 
@@ -88,6 +90,7 @@ def export(
         raise DataError(f"export checks the graph on real inputs and needs at least two, but got {len(inputs)}")
     if isinstance(model, OnnxModel):
         network, graph = None, ir.from_proto(read_model(model.path))
+        RemoveInitializersFromInputsPass()(graph)  # as old files have them
     else:
         network = copy.deepcopy(model.module).cpu().eval()
         graph = to_onnx(network, torch.from_numpy(inputs[:2]), output_name(labels, embedding))
@@ -116,7 +119,7 @@ def export(
         tokenizer = _write(folder / preprocessing.tokenizer, preprocessing.file.read_bytes())
         files[tokenizer.name] = preprocessing.sha256
         preprocessing = preprocessing.in_folder(folder)
-    info = _describe(path, graph)
+    info = _describe(path, graph.opset_imports[""], session)
     manifest = Manifest(
         graphs={GRAPH: info},
         preprocessing=preprocessing,
@@ -176,19 +179,13 @@ def _write(path: Path, content: bytes) -> Path:
     return path
 
 
-def _describe(path: Path, graph: ir.Model) -> GraphInfo:
+def _describe(path: Path, opset: int, session: SessionOptions) -> GraphInfo:
+    inputs, outputs = described(path, session)
     return GraphInfo(
         file=path.name,
         sha256=digest_file(path),
         bytes=path.stat().st_size,
-        opset=graph.opset_imports[""],
-        inputs=tuple(_tensor(value) for value in graph.graph.inputs),
-        outputs=tuple(_tensor(value) for value in graph.graph.outputs),
+        opset=opset,
+        inputs=inputs,
+        outputs=outputs,
     )
-
-
-def _tensor(value: ir.Value) -> TensorInfo:
-    assert value.shape is not None
-    assert value.dtype is not None
-    shape = tuple(dim if isinstance(dim, int) else str(dim.value) for dim in value.shape)
-    return TensorInfo(name=str(value.name), dtype=value.dtype.numpy().name, shape=shape)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from compresslab.errors import ParityError
 from compresslab.measure.measurement import Fidelity
 from compresslab.measure.metric_names import CLASS_METRICS
-from compresslab.measure.metrics import METRICS
+from compresslab.measure.metrics import metric_of
 
 if TYPE_CHECKING:
     Array = npt.NDArray[np.float32]
@@ -42,7 +42,7 @@ def check_fidelity(torch_out: Array, onnx_out: Array, targets: npt.NDArray[np.ge
     Raises:
         ParityError: They differ by more.
     """
-    how = METRICS[metric]
+    how = metric_of(metric)
     ours, theirs = how.value(torch_out, targets), how.value(onnx_out, targets)
     agreement = how.agreement(torch_out, onnx_out)
     allowed = _ALLOWED

@@ -67,6 +67,10 @@ class Limits(Settings):
     """Of the teacher's quality, at least, by `benchmark/metric`: 0.99 is one per cent lost. The loss is below that for
     sure: the whole interval must be above. That on one of the task's benchmarks judges the model that was chosen, and
     takes no part in choosing it."""
+    at_least: Annotated[dict[str, float], Field(default_factory=dict)]
+    """Of metrics of your own, at least, by the function's name: `{utility: 0.8}`."""
+    drop: Annotated[dict[str, float], Field(default_factory=dict)]
+    """Of metrics of your own, below the baseline's, at most, by the function's name: `{utility: 0.02}`."""
     peak_rss_mb: _Positive | None = None
     """Peak memory of a process that serves the model, at most, in millions of bytes."""
 
@@ -190,6 +194,13 @@ def unmeasured(
         for name in budget.retention
         if name not in benchmarks
     ]
+    names = sorted(measured)
+    problems += [
+        (f"{place}.{name}", f"`{name}` is not measured, but {_list(names)}{did_you_mean(name, names)}")
+        for place in ("at_least", "drop")
+        for name in getattr(budget, place)
+        if name not in measured
+    ]
     if budget.point >= points:
         problems.append(
             ("point", f"`point < {points}` must hold, as bench has {points} points, but got {budget.point}")
@@ -241,6 +252,10 @@ def _quality_limits(budget: Budget, measurement: Measurement) -> list[_Limit]:
         if at_most is not None:
             limits.append(_Limit(f"{metric}_drop", "at most", at_most, drop))
     kept = retentions(measurement)
+    limits += [
+        _Limit(f"at_least.{name}", "at least", limit, qualities[name]) for name, limit in budget.at_least.items()
+    ]
+    limits += [_Limit(f"drop.{name}", "at most", limit, drop) for name, limit in budget.drop.items()]
     limits += [
         _Limit(f"retention.{name}", "at least", limit, kept.get(name), unknown=_NO_TEACHER)
         for name, limit in budget.retention.items()

@@ -10,7 +10,7 @@ from compresslab.errors import BadInput
 from compresslab.measure.bench import BenchPoint, BenchSettings, measuring_processes, serving
 from compresslab.measure.checked import Check, GateResult
 from compresslab.measure.gate_latency import Decision, Observation, decide, latency_limits
-from compresslab.measure.gate_quality import quality_keys
+from compresslab.measure.gate_quality import is_drop, quality_keys
 from compresslab.measure.machine import conditions, fingerprint, usable_cores
 from compresslab.measure.measurement import Estimate
 
@@ -99,7 +99,7 @@ def gate(
 def needs_baseline(budget: GateBudget) -> bool:
     """Whether a limit is relative."""
     relative = [limit.key for limit in latency_limits(budget) if limit.relative]
-    drops = [key for key in quality_keys(budget) if key.endswith("_drop")]
+    drops = [key for key in quality_keys(budget) if is_drop(key)]
     return bool(relative or drops) or budget.size_ratio is not None
 
 

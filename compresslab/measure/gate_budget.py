@@ -62,7 +62,7 @@ class GateBudget(Limits):
         if not self.limited:
             raise ValueError(
                 "it limits nothing, so every model would pass; give at least one of "
-                f"{', '.join(f'`{name}`' for name in (*_UNITS, 'retention'))}"
+                f"{', '.join(f'`{name}`' for name in (*_UNITS, 'at_least', 'drop', 'retention'))}"
             )
         return self
 
@@ -70,7 +70,8 @@ class GateBudget(Limits):
     def limited(self) -> tuple[str, ...]:
         """The keys that have a limit."""
         keys = [key for key in _UNITS if getattr(self, key) is not None]
-        return (*keys, *(f"retention.{name}" for name in self.retention))
+        own = [f"{place}.{name}" for place in ("at_least", "drop", "retention") for name in getattr(self, place)]
+        return (*keys, *own)
 
 
 def _told(key: str, value: str, unit: str, factors: Mapping[str, float]) -> str:

@@ -12,7 +12,7 @@ from compresslab.measure.budget import retentions
 from compresslab.measure.checked import Check
 from compresslab.measure.gate_latency import ERROR
 from compresslab.measure.measurement import Estimate
-from compresslab.measure.metric_names import CLASS_METRICS, METRIC_NAMES, SCORE_METRICS
+from compresslab.measure.metric_names import CLASS_METRICS, METRIC_NAMES, SCORE_METRICS, label_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,11 +30,22 @@ _SHOWN: Final = 0.95
 def quality_keys(budget: GateBudget) -> tuple[str, ...]:
     """The budget's limits on quality."""
     keys = [key for metric in METRIC_NAMES for key in (metric, f"{metric}_drop") if getattr(budget, key) is not None]
-    return (*keys, *(f"retention.{name}" for name in budget.retention))
+    own = [f"{place}.{name}" for place in ("at_least", "drop", "retention") for name in getattr(budget, place)]
+    return (*keys, *own)
+
+
+def is_drop(key: str) -> bool:
+    """Whether the limit is on what is lost, of the baseline's quality."""
+    return key.endswith("_drop") or key.startswith("drop.")
 
 
 def measured_quality(
-    budget: GateBudget, artifact: Artifact, baseline: Artifact | None, split: EvalSplit, together: int
+    budget: GateBudget,
+    artifact: Artifact,
+    baseline: Artifact | None,
+    split: EvalSplit,
+    together: int,
+    own: str | None = None,
 ) -> list[Check]:
     """Evaluates both models on the same examples, each with its own preprocessing.
 
@@ -47,13 +58,14 @@ def measured_quality(
         baseline: What drops are from; needed if there are any.
         split: The examples.
         together: How many limits of the gate are uncertain, here and elsewhere.
+        own: `python:module:function` of the user, which may run because they named it to the gate.
 
     Raises:
-        ConfigError: A limit is on a metric of another kind of answer.
+        ConfigError: A limit is on a metric of another kind of answer, or on one of the user's that was not named.
     """
     # scikit-learn takes a second to load, which a gate on latency alone need not wait for.
     from compresslab.measure.evaluate import predict
-    from compresslab.measure.metrics import METRICS
+    from compresslab.measure.metrics import metric_of
     from compresslab.measure.quality import mcnemar, quality, quality_delta
 
     if artifact.manifest.embedding is not None:
@@ -61,22 +73,32 @@ def measured_quality(
         return []
     scores = split.targets.dtype.kind == "f"
     _require_kind(budget, SCORE_METRICS if scores else CLASS_METRICS)
+    _require_named(budget, own)
     outputs = predict(artifact, split.inputs)
     reference = None if baseline is None else predict(baseline, split.inputs)
     checks = []
     for name in METRIC_NAMES:
         at_least, drop = getattr(budget, name), getattr(budget, f"{name}_drop")
         if at_least is not None:
-            value = partial(quality, METRICS[name], outputs, split.targets)
+            value = partial(quality, metric_of(name), outputs, split.targets)
             checks.append(_check(name, at_least, together, value))
         if drop is not None and reference is not None:
             # From the baseline's side a drop is a gain.
-            fall = partial(quality_delta, METRICS[name], reference, outputs, split.targets)
+            fall = partial(quality_delta, metric_of(name), reference, outputs, split.targets)
             why = f"paired on {len(split.targets)} examples"
             if not scores:
                 won, lost, chance = mcnemar(outputs, reference, np.asarray(split.targets, np.int64))
                 why = f"{lost} examples lost, {won} won of {len(split.targets)}; McNemar p = {chance:.2g}"
             checks.append(_check(f"{name}_drop", drop, together, fall, why))
+    if own is not None:
+        name, metric = label_of(own), metric_of(own)
+        if name in budget.at_least:
+            value = partial(quality, metric, outputs, split.targets)
+            checks.append(_check(f"at_least.{name}", budget.at_least[name], together, value))
+        if name in budget.drop and reference is not None:
+            fall = partial(quality_delta, metric, reference, outputs, split.targets)
+            why = f"paired on {len(split.targets)} examples"
+            checks.append(_check(f"drop.{name}", budget.drop[name], together, fall, why))
     return checks
 
 
@@ -93,8 +115,9 @@ def recorded_quality(budget: GateBudget, measurement: Measurement) -> list[Check
     drop = Estimate(-delta.value, -delta.high, -delta.low, delta.n)
     checks = []
     for key in quality_keys(budget):
-        metric, name = key.removesuffix("_drop"), key.removeprefix("retention.")
-        if name != key:
+        place, _, name = key.partition(".")
+        metric = name or key.removesuffix("_drop")
+        if place == "retention":
             kept = retentions(measurement)
             if name not in kept:
                 raise _unmeasured(key, name, list(kept))
@@ -102,7 +125,8 @@ def recorded_quality(budget: GateBudget, measurement: Measurement) -> list[Check
         elif metric not in qualities:
             raise _unmeasured(key, metric, list(qualities))
         else:
-            checks.append(_recorded(key, getattr(budget, key), drop if key != metric else qualities[metric]))
+            limit = getattr(budget, place)[name] if name else getattr(budget, key)
+            checks.append(_recorded(key, limit, drop if is_drop(key) else qualities[metric]))
     return checks
 
 
@@ -118,6 +142,18 @@ def _require_kind(budget: GateBudget, allowed: tuple[str, ...]) -> None:
         raise ConfigError([Problem("budget", None, key, message) for key in wrong])
 
 
+def _require_named(budget: GateBudget, own: str | None) -> None:
+    """Refuses limits on the user's metrics whose code nobody named: what only a file names is not run."""
+    known = () if own is None else (label_of(own),)
+    unnamed = [(place, name) for place in ("at_least", "drop") for name in getattr(budget, place) if name not in known]
+    if unnamed:
+        raise ConfigError([
+            Problem("budget", None, f"{place}.{name}", f"`{name}` is a metric of your own, and no file's code is run "
+                    f"unless you name it; give --metric python:module:{name}, or leave out --data")
+            for place, name in unnamed
+        ])  # fmt: skip
+
+
 def _unmeasured(key: str, name: str, known: list[str]) -> ConfigError:
     listed = ", ".join(f"`{one}`" for one in known) or "nothing"
     message = f"the run measured {listed}{did_you_mean(name, known)}; give --data to measure it"
@@ -129,7 +165,7 @@ def _recorded(key: str, limit: float, found: Estimate) -> Check:
 
 
 def _check(key: str, limit: float, together: int, estimate: Callable[[float], Estimate], why: str = "") -> Check:
-    at_most = key.endswith("_drop")
+    at_most = is_drop(key)
     passing, failing = estimate(1.0 - 2.0 * ERROR), estimate(1.0 - 2.0 * ERROR / together)
     if at_most:
         within, beyond = passing.high <= limit, failing.low > limit

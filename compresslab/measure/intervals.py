@@ -39,7 +39,12 @@ def proportion(successes: int, n: int, level: float = LEVEL) -> Estimate:
 
 
 def over_examples(
-    value: float, statistic: Callable[[Floats], Floats], counts: Floats, n: int, level: float = LEVEL
+    value: float,
+    statistic: Callable[[Floats], Floats],
+    counts: Floats,
+    n: int,
+    level: float = LEVEL,
+    resamples: int | None = None,
 ) -> Estimate:
     """Percentile bootstrap over examples that were sorted into cells of equal outcome.
 
@@ -49,29 +54,33 @@ def over_examples(
         counts: Of each cell, [cells]; they may be smoothed, so that an outcome not seen yet is not held impossible.
         n: Examples in a resample.
         level: Of the interval.
+        resamples: How many; None for as many as it deserves.
     """
-    drawn = _examples(counts, n) if 2 * len(counts) > n and counts.sum() == n else _multinomial(counts, n)
+    if 2 * len(counts) > n and counts.sum() == n:
+        drawn = _examples(counts, n, resamples or _RESAMPLES_OF_EXAMPLES)
+    else:
+        drawn = _multinomial(counts, n, resamples or _RESAMPLES)
     low, high = np.nanquantile(np.concatenate([statistic(draws) for draws in drawn]), _tails(level))
     return Estimate(value, min(float(low), value), max(float(high), value), n)
 
 
-def _multinomial(counts: Floats, n: int) -> Iterator[Floats]:
+def _multinomial(counts: Floats, n: int, resamples: int) -> Iterator[Floats]:
     """Counts [some, cells] of resamples; its time goes with the cells."""
     rng = np.random.default_rng(0)
     shares = counts / counts.sum()
     rows = max(1, _CHUNK // len(counts))
-    for start in range(0, _RESAMPLES, rows):
-        yield rng.multinomial(n, shares, size=min(rows, _RESAMPLES - start)).astype(np.float64)
+    for start in range(0, resamples, rows):
+        yield rng.multinomial(n, shares, size=min(rows, resamples - start)).astype(np.float64)
 
 
-def _examples(counts: Floats, n: int) -> Iterator[Floats]:
+def _examples(counts: Floats, n: int, resamples: int) -> Iterator[Floats]:
     """The same where there are about as many cells as examples: each example is drawn, which is much faster then."""
     rng = np.random.default_rng(0)
     cells = len(counts)
     cell_of = np.repeat(np.arange(cells), counts.astype(np.int64))
     rows = max(1, _CHUNK // n)
-    for start in range(0, _RESAMPLES_OF_EXAMPLES, rows):
-        size = min(rows, _RESAMPLES_OF_EXAMPLES - start)
+    for start in range(0, resamples, rows):
+        size = min(rows, resamples - start)
         drawn = cell_of[rng.integers(0, n, (size, n), np.int32)] + cells * np.arange(size)[:, np.newaxis]
         yield np.bincount(drawn.ravel(), minlength=size * cells).reshape(size, cells).astype(np.float64)
 

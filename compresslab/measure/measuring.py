@@ -15,8 +15,8 @@ from compresslab.measure.index_effects import index_effects
 from compresslab.measure.latency import summarise
 from compresslab.measure.machine import fingerprint
 from compresslab.measure.measurement import Estimate, IndexEffects, Measurement, Retained, TeacherIndex, Versus
-from compresslab.measure.metric_names import CLASS_METRICS, RETRIEVAL_METRICS
-from compresslab.measure.metrics import METRICS, Metric, Outputs, Targets
+from compresslab.measure.metric_names import CLASS_METRICS, RETRIEVAL_METRICS, label_of
+from compresslab.measure.metrics import METRICS, Metric, Outputs, Targets, metric_of
 from compresslab.measure.quality import quality, quality_delta, quality_ratio
 from compresslab.measure.retention import retained
 from compresslab.measure.subject import NO_SETS
@@ -60,7 +60,7 @@ class Measurer:
     Args:
         splits: One is `validation`, which all that chooses reads; the reader's figures are on `test` where it is.
         benchmark: The benchmark's name; quality is reported as `benchmark/metric`.
-        metric: A name in `metrics.METRICS`.
+        metric: As `metrics.metric_of` takes it.
         bench: What to measure, and for how long.
         benchmarks: Measured wherever `test` is, and nothing is chosen by them.
         sets: Samples beside the splits that points of the bench name.
@@ -75,9 +75,9 @@ class Measurer:
         benchmarks: Sequence[EvalBenchmark] = (),
         sets: SampleSets = NO_SETS,
     ) -> None:
-        key = f"{benchmark}/{metric}"
+        key = f"{benchmark}/{label_of(metric)}"
         self._splits = {
-            split.name: _Labelled(split.name, key, split.inputs, split.targets, METRICS[metric]) for split in splits
+            split.name: _Labelled(split.name, key, split.inputs, split.targets, metric_of(metric)) for split in splits
         }
         if VALIDATION not in self._splits:
             raise ValueError(f"there must be a split `{VALIDATION}`, but got {', '.join(self._splits) or 'none'}")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
+
+from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo
+
+from compresslab.user_code import beside_the_file
 
 ClassMetric = Literal["accuracy", "f1_macro"]
 """Metrics of a model that answers with one of several classes."""
@@ -20,3 +24,33 @@ METRIC_NAMES: Final = CLASS_METRICS + SCORE_METRICS
 
 More is better in all metrics: whatever chooses (budget, frontier, selection) relies on it.
 """
+
+OWN: Final = "python:"
+"""What a metric of the user's own begins with: `python:module:function`."""
+
+
+def label_of(metric: str) -> str:
+    """What results and budgets call a metric: its name, or that of the user's function."""
+    return metric.rpartition(":")[2] if metric.startswith(OWN) else metric
+
+
+def _located(value: str, info: ValidationInfo) -> str:
+    reference = beside_the_file(value.removeprefix(OWN), info)
+    if label_of(value) in METRIC_NAMES:
+        raise ValueError(f"a metric of your own needs a name of its own, but `{label_of(value)}` is built in; rename "
+                         "the function")  # fmt: skip
+    return OWN + reference
+
+
+def _tag(value: Any) -> str:
+    return "own" if isinstance(value, str) and value.startswith(OWN) else "known"
+
+
+OwnMetric = Annotated[str, AfterValidator(_located), Field(examples=["python:module:function"])]
+"""`python:module:function` of the user's own, which takes `outputs` [n, outputs] and `targets` [n]; more is better."""
+AnyClassMetric: TypeAlias = Annotated[
+    Annotated[ClassMetric, Tag("known")] | Annotated[OwnMetric, Tag("own")], Discriminator(_tag)
+]
+AnyScoreMetric: TypeAlias = Annotated[
+    Annotated[ScoreMetric, Tag("known")] | Annotated[OwnMetric, Tag("own")], Discriminator(_tag)
+]

@@ -13,7 +13,9 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from compresslab.errors import DataError
 from compresslab.measure import embedding_metrics as embeddings
+from compresslab.measure import own_metric as own
 from compresslab.measure import score_metrics as scores
+from compresslab.measure.metric_names import OWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,6 +40,7 @@ class Metric:
         agreement: How far two models' outputs for the same examples are alike, 1 for the same answers: of classes the
             share of equal ones, of scores Pearson's correlation, of embeddings that of the cosines between samples.
         mean_of_shares: Whether it is the mean of the outcomes, each from 0 to 1.
+        resamples: Of a bootstrap; None for as many as an interval deserves.
     """
 
     check: Callable[[Outputs, Targets], None]
@@ -46,6 +49,7 @@ class Metric:
     of_counts: Callable[[Targets, Floats], Floats]
     agreement: Callable[[Outputs, Outputs], float]
     mean_of_shares: bool = False
+    resamples: int | None = None
 
 
 def check_targets(outputs: Outputs, targets: Ints) -> None:
@@ -137,3 +141,15 @@ METRICS: Mapping[str, Metric] = {
         embeddings.alike,
     ),
 }  # fmt: skip
+
+
+def metric_of(name: str) -> Metric:
+    """A built-in metric by its name, or `python:module:function` of the user's own, which is run when it is asked."""
+    if not name.startswith(OWN):
+        return METRICS[name]
+    return Metric(own.check, partial(own.value_of, name), own.outcomes, own.of_counts(name), _alike,
+                  resamples=own.RESAMPLES)  # fmt: skip
+
+
+def _alike(this: Outputs, other: Outputs) -> float:
+    return _same_class(this, other) if this.shape[1] > 1 else scores.correlation(this, other)

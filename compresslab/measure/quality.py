@@ -35,7 +35,9 @@ def quality(metric: Metric, outputs: Outputs, targets: Targets, level: float = L
     cells, counts = np.unique(outcomes, axis=0, return_counts=True)
     value = metric.value(outputs, targets)
     shares = counts.astype(np.float64)
-    return over_examples(value, lambda draws: metric.of_counts(cells, draws), shares, len(outcomes), level)
+    return over_examples(
+        value, lambda draws: metric.of_counts(cells, draws), shares, len(outcomes), level, metric.resamples
+    )
 
 
 def quality_delta(metric: Metric, this: Outputs, other: Outputs, targets: Targets, level: float = LEVEL) -> Estimate:
@@ -97,4 +99,4 @@ def _paired(
     def statistic(draws: Floats) -> Floats:
         return compare(metric.of_counts(cells[:, :width], draws), metric.of_counts(cells[:, width:], draws))
 
-    return over_examples(value, statistic, counts, len(outcomes), level)
+    return over_examples(value, statistic, counts, len(outcomes), level, metric.resamples)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from compresslab.digest import digest_file
 from compresslab.errors import ModelError
 from compresslab.measure.artifact import MANIFEST, read_manifest
 from compresslab.models.hf_net import label_names
@@ -139,6 +140,18 @@ def require_same_task(checkpoint: Path, labels: Sequence[str], preprocessing: Pr
             f"{'; '.join(differences)}; set the task accordingly, or give a network that was trained for this task. To "
             "train this one anew on these inputs, give its weights.safetensors as `weights` instead of `checkpoint`"
         )
+
+
+def require_same_export(file: Path, labels: Sequence[str], preprocessing: Preprocessing) -> None:
+    """The same of an ONNX file, where the manifest beside it is of this very file.
+
+    Raises:
+        ModelError: As `require_same_task`.
+        ArtifactError: The manifest is broken.
+    """
+    path = file.with_name(MANIFEST)
+    if path.is_file() and any(info.sha256 == digest_file(file) for info in read_manifest(path).graphs.values()):
+        require_same_task(file.parent, labels, preprocessing)
 
 
 def require_same_names(model: TorchModel, labels: Sequence[str]) -> None:

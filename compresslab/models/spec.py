@@ -17,7 +17,7 @@ from compresslab.settings import FilePath, Settings
 from compresslab.user_code import CodeReference
 
 if TYPE_CHECKING:
-    from compresslab.candidate import TorchModel
+    from compresslab.candidate import OnnxModel, TorchModel
     from compresslab.models.builder import AnyBuilder
     from compresslab.models.signature import Reads, Signature
 
@@ -35,7 +35,7 @@ def _beside_the_file(value: str, info: ValidationInfo) -> str:
 FolderOrName = Annotated[str, AfterValidator(_beside_the_file)]
 """A folder, relative to the pipeline's own if it is there or begins with a dot; anything else is a name on a hub."""
 
-SOURCES = ("residual", "mlp", "timm", "hf", "sentence_transformers", "checkpoint", "python")
+SOURCES = ("residual", "mlp", "timm", "hf", "sentence_transformers", "checkpoint", "onnx", "python")
 """The keys of which one says where a network comes from."""
 
 
@@ -64,6 +64,10 @@ class ModelSpec(Settings):
     """How many classes a `timm` network tells apart; null takes those of the task, which it must be for."""
     checkpoint: FilePath | None = None
     """A folder with weights.safetensors and architecture.json, such as every stage of a run leaves."""
+    onnx: FilePath | None = None
+    """An ONNX file, which takes inputs as the task prepares them; names do not matter. As `model` it can be quantized
+    with `backend: onnxruntime` or `dynamic`, and nothing else; as `teacher` it answers by ONNX Runtime, and may be INT8
+    already."""
     python: CodeReference | None = None
     """`module:function` of your own, which returns a torch.nn.Module. Beside `checkpoint`: the code that built the
     network in it, which is not run unless it is named here."""
@@ -98,7 +102,7 @@ class ModelSpec(Settings):
         for key in ("pooling", "normalize"):
             if getattr(self, key) is not None and self.hf is None:
                 raise ValueError(f"`{key}` is how an `hf` network makes embeddings; leave it out")
-        for source in ("checkpoint", "hf", "sentence_transformers"):
+        for source in ("checkpoint", "hf", "sentence_transformers", "onnx"):
             if self.weights is not None and getattr(self, source) is not None:
                 raise ValueError(f"`{source}` has weights of its own; leave out `weights`")
 
@@ -151,6 +155,9 @@ class ModelSpec(Settings):
                     "`pooling` and `normalize` make embeddings, and the task asks for none; leave them out"
                 )
             return _open_hf(self.hf, signature)
+        if self.onnx is not None:
+            raise ModelError(f"{self.onnx}: an ONNX file answers and can be quantized, but it cannot be trained; give "
+                             "the network itself")  # fmt: skip
         builder = self._builder(signature)
         module = construct(builder, self.trusted)
         if self.weights is not None:
@@ -168,6 +175,20 @@ class ModelSpec(Settings):
         assert self.hf is not None, "exactly one is given"
         normalize = True if self.normalize is None else self.normalize
         return open_encoder(self.hf, self.pooling or "mean", normalize).model()
+
+    def open(self, signature: Signature, seed: int | None = None) -> TorchModel | OnnxModel:
+        """As `build`, but of an ONNX file the graph.
+
+        Raises:
+            ArtifactError: The ONNX file is missing, or cannot be run.
+            ModelError: As `build`; or the graph has several inputs or outputs.
+            BadInput: As `build`.
+        """
+        if self.onnx is None:
+            return self.build(signature, seed)
+        from compresslab.models.onnx_net import open_onnx
+
+        return open_onnx(Path(self.onnx))
 
     def _builder(self, signature: Signature) -> AnyBuilder:
         from compresslab.models.builder import MlpBuilder, PythonBuilder, ResidualBuilder, TimmBuilder

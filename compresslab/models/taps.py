@@ -61,6 +61,11 @@ def require_layers(module: nn.Module, names: Sequence[str], whose: str) -> None:
     """
     there = [name for name, _ in module.named_modules() if name]
     for name in names:
+        if not there:
+            raise ModelError(
+                f"{whose} is an ONNX file, which answers and shows none of its layers, so `{name}` cannot be read; "
+                "give the network itself, or leave out the losses on features"
+            )
         if name not in there:
             shown = ", ".join(f"`{one}`" for one in sorted(there, key=lambda one: (one.count("."), one))[:_SHOWN])
             more = f" and {len(there) - _SHOWN} more" if len(there) > _SHOWN else ""

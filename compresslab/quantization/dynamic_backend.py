@@ -53,8 +53,7 @@ def quantize_dynamic(graph: Path, destination: Path, settings: DynamicSettings =
         ModelError: The graph is quantized already, or its convolutions do most of the multiply-adds.
         ArtifactError: The file is missing or not ONNX.
     """
-    model = load_float(graph)
-    _require_products(graph_costs(model, ("Conv",)).macs, graph_costs(model).macs)
+    require_graph_of_products(graph)
     operators = ["MatMul", "Gather"] if settings.embeddings else ["MatMul"]
     with preprocessed(graph) as prepared, quiet():
         ort.quantize_dynamic(
@@ -65,6 +64,17 @@ def quantize_dynamic(graph: Path, destination: Path, settings: DynamicSettings =
             weight_type=ort.QuantType.QInt8,
         )
     return OnnxModel(destination)
+
+
+def require_graph_of_products(graph: Path) -> None:
+    """Refuses what `quantize_dynamic` will not do.
+
+    Raises:
+        ModelError: The graph is quantized already, or its convolutions do most of the multiply-adds.
+        ArtifactError: The file is missing or not ONNX.
+    """
+    model = load_float(graph)
+    _require_products(graph_costs(model, ("Conv",)).macs, graph_costs(model).macs)
 
 
 def require_products(module: nn.Module, example: Tensor) -> None:

@@ -31,6 +31,7 @@ Feed: TypeAlias = "npt.NDArray[Any] | Mapping[str, npt.NDArray[Any]]"
 
 # ONNX Runtime's levels; warnings are its default.
 _WARNING, _ERROR = 2, 3
+_OPSET = 13
 _LAYERS = ("MatMul", "Gemm", "Conv")
 _QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger")
 _METHODS = {
@@ -97,12 +98,13 @@ def quantize_static(
         settings: How ranges are found.
 
     Raises:
-        ModelError: The graph is quantized already.
+        ModelError: As `require_static`.
         ArtifactError: The file is missing or not ONNX.
         DataError: No batch, or a NaN or infinite value.
     """
-    model = load_float(graph)
-    reader = _Batches(model.graph.input[0].name, batches)
+    model = require_static(graph)
+    weights = {tensor.name for tensor in model.graph.initializer}  # which old files list among the inputs
+    reader = _Batches(next(value.name for value in model.graph.input if value.name not in weights), batches)
     operators = _operators(settings, model)
     with preprocessed(graph) as prepared, quiet():
         ort.quantize_static(
@@ -119,6 +121,23 @@ def quantize_static(
             extra_options=_extra(settings, layers_only=operators is not None),
         )
     return OnnxModel(destination)
+
+
+def require_static(graph: Path) -> onnx.ModelProto:
+    """The graph, which `quantize_static` can quantize.
+
+    Raises:
+        ModelError: It is quantized already, or of an opset before scales of single channels.
+        ArtifactError: The file is missing or not ONNX.
+    """
+    model = load_float(graph)
+    opset = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), 0)
+    if opset < _OPSET:
+        raise ModelError(
+            f"{graph}: its opset is {opset}, and one scale a channel needs {_OPSET}; export it again, or convert it by "
+            f"`onnx.version_converter.convert_version(model, {_OPSET})`"
+        )
+    return model
 
 
 def _operators(settings: OnnxRuntimeSettings, model: onnx.ModelProto) -> list[str] | None:

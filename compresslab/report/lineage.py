@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from compresslab.measure.metric_names import EMBEDDING_METRICS, SCORE_METRICS
+from compresslab.measure.metric_names import CLASS_METRICS, EMBEDDING_METRICS, SCORE_METRICS
 
 if TYPE_CHECKING:
     from compresslab.report.schema import PointResult, Results
@@ -108,7 +108,9 @@ def agreement_means(results: Results) -> str:
         return "Agreement is the correlation of two models' answers."
     if metric_label(results) in EMBEDDING_METRICS:
         return "Agreement is the correlation of two models' cosines between the same samples."
-    return "Agreement is the share of equal answers."
+    if metric_label(results) in CLASS_METRICS:
+        return "Agreement is the share of equal answers."
+    return "Agreement is the share of equal classes, or the correlation of scores."
 
 
 def reported_split(results: Results) -> str:

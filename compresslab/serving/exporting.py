@@ -16,6 +16,7 @@ from compresslab.errors import BadInput
 from compresslab.measure.artifact import copy_tokenizer
 from compresslab.serving.mlserver_layout import MODEL_SETTINGS, SETTINGS, server_settings, write_mlserver
 from compresslab.serving.naming import served_names
+from compresslab.serving.optimum_layout import require_optimum, write_optimum
 from compresslab.serving.part import Part
 from compresslab.serving.plan import ServingPlan, plan
 from compresslab.serving.server_card import server_card
@@ -29,17 +30,21 @@ if TYPE_CHECKING:
     from compresslab.measure.measurement import Latency
     from compresslab.measure.preprocessing import PixelInput
 
-Format = Literal["triton", "mlserver", "onnx"]
+Format = Literal["triton", "mlserver", "onnx", "optimum"]
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: each served model's folder by its name (of `onnx` the bundle alone), and how it is to run."""
+    """What was written: each served model's folder by its name, how it is to run, and what the user must know of it.
+
+    Of `onnx` and `optimum` it is one bundle, and no server is set up.
+    """
 
     folder: Path
     models: dict[str, Path]
     plans: dict[str, ServingPlan]
     folded_difference: float | None
+    notes: tuple[str, ...] = ()
 
 
 def export_bundle(
@@ -61,7 +66,7 @@ def export_bundle(
 
     Args:
         artifact: The bundle, or any exported model; was checked against its hashes when it was loaded.
-        out: Triton's model repository, the folder that MLServer starts in, or, of `onnx`, the new bundle.
+        out: Triton's model repository, the folder that MLServer starts in, or else the new bundle.
         to: The layout.
         name: What servers call the model; default the pipeline's. Of several graphs each has its own behind a hyphen.
         backend: Triton's.
@@ -77,6 +82,13 @@ def export_bundle(
         StoreError: The disk is full, or may not be written.
     """
     names = served_names(artifact, name)
+    if to == "optimum":
+        if fold is not None:
+            raise BadInput("`--fold-preprocessing` is for servers: transformers' processors normalize by themselves")
+        require_optimum(artifact)
+        with new_folder(out) as draft:
+            notes = write_optimum(artifact, draft, name or next(iter(names.values())))
+        return Exported(out, {}, {}, None, notes)
     with _perhaps_folded(artifact, fold) as (source, difference):
         known = source.manifest.latency if latencies is None else latencies
         plans = {graph: plan(graph, known, cores, max_batch) for graph in names}

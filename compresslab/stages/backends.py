@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from compresslab.candidate import OnnxModel
+from compresslab.candidate import OnnxModel, TorchModel
 from compresslab.distillation.scoring import validation_score
 from compresslab.export import export
 from compresslab.export.exporting import output_name
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from compresslab.candidate import TorchModel
     from compresslab.quantization import NeuralCompressorSettings
     from compresslab.stage import Context
     from compresslab.stages.quantize import Quantize
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def by_backend(
-    stage: Quantize, network: TorchModel, batches: Sequence[npt.NDArray[np.float32]], context: Context
+    stage: Quantize, network: TorchModel | OnnxModel, batches: Sequence[npt.NDArray[np.float32]], context: Context
 ) -> tuple[OnnxModel, dict[str, Any]]:
     """The INT8 graph that the stage's backend makes, in `context.scratch`, and what it decided.
 
@@ -43,6 +42,7 @@ def by_backend(
     def make() -> None:
         context.scratch.mkdir(parents=True, exist_ok=True)
         if stage.backend == "neural_compressor":
+            assert isinstance(network, TorchModel), "the rules of order see to it"
             found.update(_by_neural_compressor(stage.neural_compressor, network, batches, context, path))
         elif stage.backend == "dynamic":
             quantize_dynamic(_float_graph(network, batches, context), path, stage.dynamic)
@@ -53,7 +53,9 @@ def by_backend(
     return OnnxModel(path, network.preprocessing), found
 
 
-def _float_graph(network: TorchModel, batches: Sequence[npt.NDArray[np.float32]], context: Context) -> Path:
+def _float_graph(network: TorchModel | OnnxModel, batches: Sequence[npt.NDArray[np.float32]], context: Context) -> Path:
+    if isinstance(network, OnnxModel):
+        return network.path
     task = context.task
     made = export(
         network, context.scratch / "float",

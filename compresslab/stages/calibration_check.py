@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from compresslab.export.parity import torch_outputs
-from compresslab.measure.metrics import METRICS
+from compresslab.measure.metrics import metric_of
 from compresslab.quantization import calibrate, prepare
 from compresslab.quantization.calibration_report import Coverage, spread, subset, subset_size
 
@@ -21,14 +21,20 @@ if TYPE_CHECKING:
 _BATCH = 128
 
 
-def calibration_told(stage: Quantize, module: nn.Module, context: Context) -> dict[str, Any]:
-    """For a step's decisions: the samples and classes covered, and the spread over random subsets; notes are told."""
+def calibration_told(stage: Quantize, module: nn.Module | None, context: Context) -> dict[str, Any]:
+    """For a step's decisions: the samples and classes covered, and the spread over random subsets; notes are told.
+
+    Args:
+        stage: Whose calibration it is.
+        module: The float network, for the subsets; None of a graph, which has none.
+        context: Of the stage.
+    """
     task, split = context.task, context.task.splits["calibration"]
     found = Coverage.of(split.targets, task.labels, stage.count(context), len(split.inputs))
     for note in found.notes():
         context.progress.note(note)
     told = found.plain()
-    if stage.calibration_seeds > 1:
+    if stage.calibration_seeds > 1 and module is not None:
         told["over_subsets"] = _over_subsets(stage, module, context)
     return told
 
@@ -48,7 +54,7 @@ def _over_subsets(stage: Quantize, module: nn.Module, context: Context) -> dict[
         calibrate(prepared, batches)
         held_out = [np.arange(start, min(start + _BATCH, len(targets))) for start in range(0, len(targets), _BATCH)]
         outputs = [torch_outputs(prepared, task.batch("validation", part, None)) for part in held_out]
-        qualities.append(METRICS[task.metric].value(np.concatenate(outputs), targets))
+        qualities.append(metric_of(task.metric).value(np.concatenate(outputs), targets))
     found = spread(qualities, size)
     context.progress.note(
         f"over {len(qualities)} random calibration subsets of {size}, {task.metric} on validation is "

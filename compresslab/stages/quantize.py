@@ -21,14 +21,18 @@ from compresslab.quantization import (
     calibrate,
     convert,
     prepare,
+    require_graph_of_products,
     require_neural_compressor,
     require_products,
+    require_static,
 )
 from compresslab.stages.backends import by_backend
 from compresslab.stages.calibration_check import calibration_told
 from compresslab.stages.rescue import attempts
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from compresslab.stage import Context
 
 _BATCH = 128
@@ -88,6 +92,18 @@ class Quantize(QuantizerSettings):
             require_neural_compressor()
         elif self.backend == "dynamic":
             require_products(module, example)
+
+    def require_graph(self, graph: Path) -> None:
+        """Refuses, before anything is measured, an ONNX file that the backend will not quantize.
+
+        Raises:
+            ModelError: It is quantized already, or not for this backend.
+            ArtifactError: It is missing, or no ONNX.
+        """
+        if self.backend == "dynamic":
+            require_graph_of_products(graph)
+        else:
+            require_static(graph)
 
     def apply(self, candidate: Candidate, context: Context) -> tuple[Candidate, ...]:
         """The INT8 model; with `auto` every attempt.
@@ -159,9 +175,10 @@ class Quantize(QuantizerSettings):
         return self.converted(prepared, candidate, context, told, attempt)
 
     def _by_backend(self, candidate: Candidate, context: Context) -> Candidate:
-        model, found = by_backend(self, candidate.network, list(self._batches(context)), context)
+        model, found = by_backend(self, candidate.model, list(self._batches(context)), context)
         decisions: dict[str, Any] = {"mode": "ptq"}
         if self.backend != "dynamic":  # what is quantized as it comes calibrates nothing
             decisions["samples"] = self.count(context)
-            decisions["calibration"] = calibration_told(self, candidate.network.module, context)
+            module = candidate.model.module if isinstance(candidate.model, TorchModel) else None
+            decisions["calibration"] = calibration_told(self, module, context)
         return candidate.then(model, context.step(self, {**decisions, **found}))

@@ -20,7 +20,7 @@ from compresslab.data.npz import load_npz, read_arrays
 from compresslab.data.python_source import load_python
 from compresslab.data.splits import prove_disjoint, require_every_class
 from compresslab.errors import DataError
-from compresslab.measure.metric_names import ClassMetric
+from compresslab.measure.metric_names import AnyClassMetric
 from compresslab.measure.preprocessing import ImagePreprocessing
 from compresslab.one_of import the_one
 from compresslab.settings import FilePath, Settings
@@ -64,8 +64,10 @@ class ImageClassification(Settings):
     """The filter by which images are brought to `size`."""
     crop: float = Field(1.0, gt=0, le=1)
     """The central share of each side that is kept before resizing."""
-    metric: ClassMetric = "accuracy"
-    """What quality means."""
+    metric: AnyClassMetric = "accuracy"
+    """What quality means: a built-in metric, or `python:module:function` of your own, which takes `outputs`
+    [n, labels] and `targets` [n] and gives a number, more of which is better. It is called some 200 times for an
+    interval."""
     validation: Amount | None = None
     """What all decisions are made on. Null takes the source's own, or 10 % of the training data, at most 5,000."""
     calibration: Amount | None = None

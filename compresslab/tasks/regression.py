@@ -20,7 +20,7 @@ from compresslab.data.features import (
 from compresslab.data.identity import ids_of, sample_hashes
 from compresslab.data.splits import prove_disjoint
 from compresslab.errors import DataError
-from compresslab.measure.metric_names import ScoreMetric
+from compresslab.measure.metric_names import AnyScoreMetric
 from compresslab.one_of import the_one
 from compresslab.settings import FilePath, Settings
 from compresslab.tasks.benchmark import content_digest
@@ -59,8 +59,10 @@ class Regression(Settings):
     standardise: bool = True
     """Whether each feature is centred and divided by its deviation over the training data. Better off for sparse ones,
     such as counts of words: a rare feature would become a huge one."""
-    metric: ScoreMetric = "spearman"
-    """What quality means: a rank correlation, Pearson's, or the share of the targets' variance that is explained."""
+    metric: AnyScoreMetric = "spearman"
+    """What quality means: a rank correlation, Pearson's, or the share of the targets' variance that is explained; or
+    `python:module:function` of your own, which takes `outputs` [n, 1] and `targets` [n] and gives a number, more of
+    which is better. It is called some 200 times for an interval."""
     validation: Amount | None = None
     """What all decisions are made on. Null takes the source's own, or 10 % of the training data, at most 5,000."""
     calibration: Amount | None = None

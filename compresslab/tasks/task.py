@@ -12,10 +12,12 @@ from compresslab.data.mixing import mixing
 from compresslab.digest import code_digest, digest_of
 from compresslab.errors import DataError
 from compresslab.measure.embedding_metrics import groups_of
+from compresslab.measure.metric_names import OWN, label_of
 from compresslab.models import Signature
 from compresslab.tasks.benchmark import Benchmark, content_digest
 from compresslab.tasks.objective import Classes, Embeddings, Score
 from compresslab.tasks.tokens import Tokens
+from compresslab.user_code import source_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,7 +114,7 @@ class Task:
                 "splits": {split: part.digest for split, part in splits.items()},
                 "preprocessing": preprocessing.model_dump(mode="json"),
                 "augmentation": augmentation.model_dump(mode="json"),
-                "metric": metric,
+                "metric": metric_digest(metric),
                 "benchmarks": {key: [one.metric, one.digest] for key, one in beside.items()},
                 "code": code_digest(*_CODE),
             }
@@ -186,7 +188,7 @@ class Task:
     @property
     def benchmark_metric(self) -> str:
         """The name of the task's one figure in results, such as `fashion_mnist/accuracy`; decisions read it."""
-        return f"{self.name}/{self.metric}"
+        return f"{self.name}/{label_of(self.metric)}"
 
     @property
     def benchmark_metrics(self) -> tuple[str, ...]:
@@ -259,3 +261,14 @@ class Task:
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The objective's loss of a batch of outputs [b, outputs] against its targets [b], a scalar."""
         return self.objective.loss(outputs, targets)
+
+
+def metric_digest(metric: str) -> str:
+    """The metric's name, or of the user's own the digest of its source: wherever that lies, it is the same metric.
+
+    Raises:
+        BadInput: There is no such file or module.
+    """
+    if not metric.startswith(OWN):
+        return metric
+    return digest_of([label_of(metric), source_digest(metric.removeprefix(OWN))])

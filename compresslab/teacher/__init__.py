@@ -3,7 +3,7 @@
 from compresslab.teacher.answers import OUTPUT, Answers, Cache, Question, Teacher
 from compresslab.teacher.arrays import ArrayTeacher
 from compresslab.teacher.network import NetworkTeacher
-from compresslab.teacher.opening import open_teacher
+from compresslab.teacher.opening import network_teacher, open_teacher
 from compresslab.teacher.several import AverageTeacher
 from compresslab.teacher.spec import TeacherSpec
 
@@ -17,5 +17,6 @@ __all__ = [
     "Question",
     "Teacher",
     "TeacherSpec",
+    "network_teacher",
     "open_teacher",
 ]

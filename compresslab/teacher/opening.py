@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from compresslab.measure.metrics import METRICS
-from compresslab.models import architecture
+from compresslab.candidate import OnnxModel
+from compresslab.digest import code_digest, digest_of, library_versions
+from compresslab.measure.metrics import metric_of
+from compresslab.models.onnx_net import OnnxNetwork, digest
 from compresslab.teacher.answers import OUTPUT, Question, Teacher
 from compresslab.teacher.arrays import ArrayTeacher
 from compresslab.teacher.network import NetworkTeacher
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 def open_teacher(
     spec: TeacherSpec,
-    build: Callable[[ModelSpec], TorchModel],
+    build: Callable[[ModelSpec], TorchModel | OnnxModel],
     task: Task,
     store: Store,
     device: str,
@@ -56,9 +58,17 @@ def open_teacher(
         return AverageTeacher(tuple(opened(one) for one in spec.average), tuple(one.weight for one in spec.average))
     if spec.best_of is not None:
         return _best([opened(one) for one in spec.best_of], task, progress)
-    model = build(spec)
+    return network_teacher(build(spec), task, store, device)
+
+
+def network_teacher(model: TorchModel | OnnxModel, task: Task, store: Store, device: str) -> NetworkTeacher:
+    """A network as teacher; an ONNX file answers by ONNX Runtime, in the arithmetic that it has."""
+    if isinstance(model, OnnxModel):
+        # What it answers is ONNX Runtime's doing, and no wider arithmetic makes it another.
+        name = digest_of([digest(model), library_versions("onnxruntime"), code_digest("compresslab.models.onnx_net")])
+        return NetworkTeacher(OnnxNetwork(model.path), name, task, store, "cpu", precision="fp32")
     seen = task.read_by(model.preprocessing)
-    return NetworkTeacher(model.module, architecture.digest(model), seen, store, device, builder=model.builder)
+    return NetworkTeacher(model.module, digest(model), seen, store, device, builder=model.builder)
 
 
 def _best(teachers: list[Teacher], task: Task, progress: Progress) -> Teacher:
@@ -66,7 +76,7 @@ def _best(teachers: list[Teacher], task: Task, progress: Progress) -> Teacher:
     split = task.splits["validation"]
     assert split.targets is not None, "validation is labelled"
     rows = np.arange(len(split.targets))
-    metric = METRICS[task.metric]
+    metric = metric_of(task.metric)
     answers = [teacher.exact().answers(Question("validation", None), progress) for teacher in teachers]
     scores = [float(metric.value(one.of(rows)[OUTPUT], split.targets)) for one in answers]
     best = int(np.argmax(scores))

@@ -114,10 +114,13 @@ def test_verify_takes_what_was_exported_for_mlserver(command: Command, bundle: P
     assert f"{model}: `onnxruntime.py` is not in the manifest, so nothing vouches for it; remove it" in ended.err
 
 
-def test_optimum_is_refused_with_the_reason(command: Command, bundle: Path) -> None:
+def test_optimum_says_how_to_load_the_folder(command: Command, bundle: Path) -> None:
     ended = command("export", str(bundle), "--format", "optimum")
-    assert ended.code == 2
-    assert "come with text tasks; this model has none: use --format onnx" in ended.err
+    assert ended.code == 0
+    out = bundle.with_name("bundle-optimum")
+    assert "note: no preprocessor_config.json: no image processor of transformers' takes grey images" in ended.out
+    assert f"ORTModelForImageClassification.from_pretrained({str(out)!r})" in ended.out.replace("\n", "")
+    assert command("verify", str(out)).code == 0
 
 
 def test_the_options_are_those_of_the_preprocessing() -> None:

@@ -123,7 +123,10 @@ def _keep_lengths(graph: fx.GraphModule, program: torch.export.ExportedProgram) 
 def _bounds(size: int | torch.SymInt, program: torch.export.ExportedProgram) -> tuple[int, float]:
     if isinstance(size, int):
         return size, size
-    found = program.range_constraints.get(size.node.expr)
+    expression = size.node.expr
+    if expression.is_number:  # once open, and fixed by what was seen later
+        return int(expression), int(expression)
+    found = program.range_constraints.get(expression)
     if found is None:
         return 0, math.inf
     high = float(found.upper)

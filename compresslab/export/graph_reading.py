@@ -16,6 +16,7 @@ _ELIGIBLE = ("Conv", "Gemm", "MatMul", "Add", "AveragePool", "GlobalAveragePool"
 _ELIGIBLE_DYNAMIC = ("Conv", "Gemm", "MatMul", "MatMulInteger", "ConvInteger")
 # These pass values on as they are, so they may stand between a DequantizeLinear and its reader.
 _MOVES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "MaxPool", "Identity")
+_NORMALIZATIONS = ("LayerNormalization", "RMSNormalization")
 _FUSED_CLAMPS = ("Relu", "Clip")
 
 
@@ -43,13 +44,55 @@ class GraphReading:
         return cls(nodes, {name: node for node in nodes for name in node.output}, readers, frozenset(constants))
 
     def eligible(self) -> Iterator[onnx.NodeProto]:
-        """The operators that have an integer kernel, in the file's order; an Add only of two computed tensors."""
+        """The operators that have an integer kernel, in the file's order.
+
+        An Add only of two computed tensors, and not where it belongs to the stream of residuals between normalizations
+        (see `_stream`).
+        """
         dynamic = any(node.op_type == "DynamicQuantizeLinear" for node in self.nodes)
         eligible = _ELIGIBLE_DYNAMIC if dynamic else _ELIGIBLE
+        stream = self._stream()
         for node in self.nodes:
             computed = [name for name in node.input if name not in self.constants]
-            if node.op_type in eligible and (node.op_type != "Add" or len(computed) == 2):
+            if node.op_type in eligible and (
+                node.op_type != "Add" or (len(computed) == 2 and node.output[0] not in stream)
+            ):
                 yield node
+
+    def _stream(self) -> frozenset[str]:
+        """The sums that a LayerNormalization reads, perhaps by way of other sums, and those that such a sum goes to.
+
+        They are float whatever is around them: integers would cost precision and two conversions, so no quantizer aims
+        at them. A sum that stands next to integers is none of them.
+        """
+        found: set[str] = set()
+        sums = [node for node in self.nodes if node.op_type == "Add" and not self._next_to_integers(node)]
+        for node in reversed(sums):
+            readers = self._past_moves(node.output[0])
+            if any(one.op_type in _NORMALIZATIONS or one.output[0] in found for one in readers):
+                found.add(node.output[0])
+        for node in sums:
+            if any(self._before_moves(name) in found for name in node.input):
+                found.add(node.output[0])
+        return frozenset(found)
+
+    def _next_to_integers(self, node: onnx.NodeProto) -> bool:
+        reading = (reader.op_type for reader in self._past_moves(self.after(node)))
+        return any(map(self.dequantized, node.input)) or "QuantizeLinear" in reading
+
+    def _past_moves(self, name: str) -> list[onnx.NodeProto]:
+        """Who reads the value, moved or not."""
+        readers: list[onnx.NodeProto] = []
+        for reader in self.readers.get(name, []):
+            readers += self._past_moves(reader.output[0]) if reader.op_type in _MOVES else [reader]
+        return readers
+
+    def _before_moves(self, name: str) -> str:
+        maker = self.makers.get(name)
+        while maker is not None and maker.op_type in _MOVES:
+            name = maker.input[0]
+            maker = self.makers.get(name)
+        return name
 
     def reason(self, node: onnx.NodeProto) -> str:
         """Why the node has no integer kernel, as far as the graph tells."""

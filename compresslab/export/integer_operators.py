@@ -24,9 +24,10 @@ def integer_operators(path: Path, options: SessionOptions) -> IntegerOperators:
     """How many of the eligible operators of a quantized graph run as integer kernels, under these session options.
 
     Eligible is what the quantizers aim at, because ONNX Runtime has integer kernels for it: Conv, Gemm, MatMul,
-    AveragePool, GlobalAveragePool, and Add of two computed tensors (a bias is part of its layer). Max pooling,
-    reshaping and activations are not counted: they do no arithmetic of their own, or are fused. In a graph that is
-    quantized as its values come only the products are eligible; in a float model nothing is.
+    AveragePool, GlobalAveragePool, and Add of two computed tensors (a bias is part of its layer) but for the residual
+    sums that only normalizations and each other read, which are float by design. Max pooling, reshaping and activations
+    are not counted: they do no arithmetic of their own, or are fused. In a graph that is quantized as its values come
+    only the products are eligible; in a float model nothing is.
 
     Raises:
         ArtifactError: ONNX Runtime cannot open the file.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from compresslab.export.matrices import multiply_rows
+
 _PACKED = 4
 _FEWEST_OUTPUTS = 16
 
@@ -15,6 +17,7 @@ def rewrite(model: ir.Model) -> None:
     pad_input_channels(model.graph)
     fold_units(model.graph)
     halve_last(model.graph)
+    multiply_rows(model.graph)
 
 
 def pool_globally(graph: ir.Graph) -> None:

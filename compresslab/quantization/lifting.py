@@ -8,16 +8,22 @@ graph. Dropout is gone.
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
 
+from compresslab.errors import DataError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _ATEN = torch.ops.aten
+_LENGTHS = "lengths"
+# What torch.export assumes of every open dimension, and the largest size that it knows.
+_LEAST, _UNBOUNDED = 2, 2**62
 # What export leaves behind that neither computes nor moves anything.
 _CHECKS = (_ATEN._assert_tensor_metadata.default, _ATEN._assert_scalar.default)
 _COPIES = (_ATEN.clone.default, _ATEN.detach.default, _ATEN.lift_fresh_copy.default, _ATEN.alias.default)
@@ -26,7 +32,8 @@ _COPIES = (_ATEN.clone.default, _ATEN.detach.default, _ATEN.lift_fresh_copy.defa
 def export_and_lift(network: nn.Module, example: Tensor) -> fx.GraphModule:
     """The network in eval mode as a graph of modules and ATen calls, for any batch size.
 
-    Whole numbers (token ids) may come in any length too, unless the network fixes it.
+    Whole numbers (token ids) may come in any length too, within what the network's Python allows: the graph
+    refuses others, as they would take a path that was not traced.
 
     Raises:
         torch._dynamo.exc.UserError, RuntimeError, ValueError, TypeError: torch.export cannot follow the network.
@@ -52,6 +59,8 @@ def export_and_lift(network: nn.Module, example: Tensor) -> fx.GraphModule:
         elif node.target == _ATEN.view.default:
             # A view asks for strides that hold no longer once something is put before it.
             node.target = _ATEN.reshape.default
+    if not example.is_floating_point():
+        _keep_lengths(graph, program)
     _lift(graph)
     for node in graph.graph.find_nodes(op="get_attr"):
         if not node.users:
@@ -65,6 +74,63 @@ def export_and_lift(network: nn.Module, example: Tensor) -> fx.GraphModule:
     graph.graph.set_codegen(fx.graph.CodeGen())
     # Another root: what nothing reads stays behind, and so does export's refusal to switch between train and eval.
     return fx.GraphModule(graph, graph.graph, type(network).__name__).eval()
+
+
+class Lengths(nn.Module):
+    """Passes on what has sizes for which the traced path is the network's own.
+
+    Args:
+        bounds: The least and the largest size of each dimension but the first.
+    """
+
+    def __init__(self, bounds: tuple[tuple[int, float], ...]) -> None:
+        super().__init__()
+        self.bounds = bounds
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """The argument.
+
+        Raises:
+            DataError: It has another size.
+        """
+        for place, (low, high) in enumerate(self.bounds, 1):
+            size = ids.shape[place]
+            if (low > _LEAST and size < low) or (high < math.inf and size > high):
+                told = f"{low}" if low == high else f"{low} to {high}" if high < math.inf else f"{low} or more"
+                raise DataError(
+                    f"inputs of shape {tuple(ids.shape)} do not fit: as it was traced, the network takes {told} in "
+                    f"dimension {place}, and could be wrong without a word elsewhere; pad to that, or let `forward` do "
+                    "the same whatever `ids.shape[1]` is (and prepare with two tokens or more)"
+                )
+        return ids
+
+
+def _keep_lengths(graph: fx.GraphModule, program: torch.export.ExportedProgram) -> None:
+    """Puts `Lengths` behind the input if torch.export has fixed or bounded one of its sizes."""
+    (given,) = program.graph_signature.user_inputs
+    (value,) = (node.meta["val"] for node in program.graph.nodes if node.name == given)
+    bounds = tuple(_bounds(size, program) for size in value.shape[1:])
+    if all(low <= _LEAST and math.isinf(high) for low, high in bounds):
+        return
+    (source,) = graph.graph.find_nodes(op="placeholder")
+    graph.add_submodule(_LENGTHS, Lengths(bounds))
+    with graph.graph.inserting_after(source):
+        checked = graph.graph.call_module(_LENGTHS, (source,))
+    checked.meta = dict(source.meta)
+    source.replace_all_uses_with(checked, delete_user_cb=lambda user: user is not checked)
+
+
+def _bounds(size: int | torch.SymInt, program: torch.export.ExportedProgram) -> tuple[int, float]:
+    if isinstance(size, int):
+        return size, size
+    expression = size.node.expr
+    if expression.is_number:  # once open, and fixed by what was seen later
+        return int(expression), int(expression)
+    found = program.range_constraints.get(expression)
+    if found is None:
+        return 0, math.inf
+    high = float(found.upper)
+    return int(found.lower), high if high < _UNBOUNDED else math.inf
 
 
 def _lift(graph: fx.GraphModule) -> None:

@@ -14,7 +14,7 @@ RNG = np.random.default_rng(0)
 CONSTANTS = {
     "s": np.float32(0.1), "z": np.uint8(128), "fs": np.full(16, 0.01, np.float32),
     "wi": RNG.integers(-127, 128, (16, 16, 1, 1)).astype(np.int8),
-    "w": RNG.normal(size=(16, 16, 1, 1)).astype(np.float32),
+    "w": RNG.normal(size=(16, 16, 1, 1)).astype(np.float32), "gain": np.ones(4, np.float32),
 }  # fmt: skip
 SHAPE = ["batch", 16, 4, 4]
 
@@ -82,6 +82,19 @@ def test_the_session_decides(graph, tmp_path):
 def test_adding_a_constant_is_not_eligible(graph, tmp_path):
     nodes = quantized_block([*qdq("c", "y"), make_node("Add", ["y", "s"], ["a"]), *qdq("a", "logits")])
     assert count(graph, nodes, tmp_path).eligible == 1
+
+
+@pytest.mark.parametrize(("normalized", "eligible"), [(True, 1), (False, 2)])
+def test_a_sum_that_only_normalizations_read_is_not_eligible(graph, tmp_path, normalized, eligible):
+    """The stream of residuals in a transformer; the same sum with a convolution to read it could be integer."""
+    norm = make_node("LayerNormalization", ["a", "gain"], ["n"]) if normalized else make_node("Identity", ["a"], ["n"])
+    nodes = [
+        make_node("Softplus", ["input"], ["p"]), make_node("Softplus", ["p"], ["r"]),
+        make_node("Add", ["p", "r"], ["a"], name="residual"), norm, *qdq("n", "x"), WEIGHTS,
+        make_node("Conv", ["x", "wd"], ["c"]), *qdq("c", "logits"),
+    ]  # fmt: skip
+    found = count(graph, nodes, tmp_path)
+    assert (found.integer, found.eligible) == (1, eligible)
 
 
 def test_a_file_that_cannot_be_run(tmp_path):

@@ -43,9 +43,8 @@ def test_every_layer_runs_as_an_integer_kernel(name, build, images, ids, to_file
     _, converted = quantized(network, example)
     path = to_file(converted, example)
     found = kernels(path, tmp_path)
-    integer = found["QLinearConv"] + found["MatMulIntegerToFloat"] + found["QGemm"]
-    assert integer == LAYERS[name]
-    assert found["QGemm"] == 1, "the layer that answers"
+    integer = found["QLinearConv"] + found["QGemm"]
+    assert integer == LAYERS[name], "MatMulIntegerToFloat would leave the bias to a kernel of its own"
     assert not {"Conv", "Gemm"} & set(found)
     assert found["MatMul"] + found["FusedMatMul"] == 4, "attention stays float"
     counted = integer_operators(path, SessionOptions())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import warnings
 from contextlib import contextmanager
@@ -35,7 +36,7 @@ def to_onnx(module: nn.Module, example: torch.Tensor, output: str) -> ir.Model:
     """The network as an ONNX graph whose first dimension is named `batch`; of ids the second is `sequence`.
 
     Args:
-        module: In eval mode, on the CPU.
+        module: In eval mode, on the CPU; left unchanged.
         example: An input, float32 [n, ...] or ids of tokens, int64 [n, seq]. n must be at least 2, or the exporter
             would take the batch for a constant.
         output: Names the output.
@@ -43,6 +44,8 @@ def to_onnx(module: nn.Module, example: torch.Tensor, output: str) -> ir.Model:
     Raises:
         ModelError: torch's exporter cannot follow the network.
     """
+    # Training leaves weights with the channels last, and views of what follows would be exported as strides of memory.
+    plain = copy.deepcopy(module).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     name, dynamic = INPUT, {0: "batch"}
     if reads_ids(example):
         name, dynamic = IDS, {0: "batch", 1: "sequence"}
@@ -51,7 +54,7 @@ def to_onnx(module: nn.Module, example: torch.Tensor, output: str) -> ir.Model:
     try:
         with _quiet():
             program = torch.onnx.export(
-                module,
+                plain,
                 (example,),
                 dynamo=True,
                 external_data=False,

@@ -42,7 +42,8 @@ def trace(module: nn.Module, example: Tensor) -> fx.GraphModule:
     if isinstance(module, fx.GraphModule) and module.meta.get(_TRACED):
         return copy.deepcopy(module)
     name = type(module).__name__
-    network = copy.deepcopy(module).eval()
+    # As for export: with the channels last, which training leaves behind, views are traced as strides of memory.
+    network = copy.deepcopy(module).eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     try:
         with torch.no_grad():
             network(example)

@@ -184,3 +184,14 @@ def test_a_file_that_is_not_onnx(content, settings, tmp_path):
 def test_a_file_that_is_missing(settings, tmp_path):
     with pytest.raises(ArtifactError, match=r"gone\.onnx: not a readable ONNX file"):
         export(OnnxModel(tmp_path / "gone.onnx"), tmp_path / "out", **settings)
+
+
+def test_a_network_as_training_leaves_it_is_exported_like_a_new_one(settings, tmp_path) -> None:
+    """Training turns weights to channels last, in which a flattened mean was exported as strides of memory."""
+    torch.manual_seed(0)
+    new = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)).eval()
+    trained = copy.deepcopy(new).to(memory_format=torch.channels_last)
+    made = [export(TorchModel(one, None), tmp_path / name, **settings) for name, one in (("a", new), ("b", trained))]
+    assert made[0].sha256 == made[1].sha256
+    assert trained[0].weight.is_contiguous(memory_format=torch.channels_last), "the argument is left as it is"
+    assert made[1].manifest.macs == 36 * 8 * 9 + 8 * 3

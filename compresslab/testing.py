@@ -85,7 +85,7 @@ def tiny_grouped_task(folder: Path) -> Task:
     """A task of embeddings on `grouped`, its file written to `folder`."""
     path = folder / "grouped.npz"
     np.savez(path, allow_pickle=False, **grouped())
-    return TaskSpec(embedding=EmbeddingTask(npz=str(path), name="grouped", width=8)).load(folder)
+    return TaskSpec(embedding=EmbeddingTask(npz=str(path), name="grouped", width=8, benchmarks={})).load(folder)
 
 
 def tiny_embedder(width: int = 8, seed: int = 0) -> Candidate:

@@ -177,7 +177,7 @@ def _rows(path: Path, source: str) -> Iterator[Mapping[str, Any]]:
 
 def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
     try:
-        from pyarrow import ArrowException, parquet  # type: ignore[import-untyped]
+        from pyarrow import ArrowException, parquet
     except ModuleNotFoundError as error:
         raise DataError(f"{path}: .parquet files are read with pyarrow: `pip install pyarrow`") from error
     try:

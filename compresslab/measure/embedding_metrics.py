@@ -190,7 +190,7 @@ def _directions(outputs: Outputs) -> Outputs:
     """Of length 1; what has no length stays zero."""
     exact = outputs.astype(np.float64)
     length = np.linalg.norm(exact, axis=1, keepdims=True)
-    return np.divide(exact, length, out=np.zeros_like(exact), where=length > 0).astype(np.float32)
+    return np.asarray(np.divide(exact, length, out=np.zeros_like(exact), where=length > 0), np.float32)
 
 
 def _first(rows: npt.NDArray[np.intp]) -> str:

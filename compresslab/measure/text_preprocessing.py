@@ -103,7 +103,7 @@ class TextPreprocessing(Settings):
         """How many ids there are: one more than the largest."""
         return 1 + int(max(self.open_tokenizer().get_vocab(with_added_tokens=True).values()))
 
-    def encode(self, texts: Texts) -> list[npt.NDArray[np.int32]]:
+    def encode(self, texts: np.ndarray[Any, Any]) -> list[npt.NDArray[np.int32]]:
         """The ids of each text, special tokens included, cut to `max_length` where `truncate` says so.
 
         Raises:
@@ -144,7 +144,7 @@ class TextPreprocessing(Settings):
             filled[row, : len(one)] = one
         return filled
 
-    def normalize(self, texts: Texts) -> npt.NDArray[np.int64]:
+    def normalize(self, texts: np.ndarray[Any, Any]) -> npt.NDArray[np.int64]:
         """Turns strings [n] into int64 [n, the longest one's tokens].
 
         Raises:
@@ -152,7 +152,7 @@ class TextPreprocessing(Settings):
         """
         return self.padded(self.encode(texts))
 
-    def graph_input(self, texts: Texts) -> npt.NDArray[np.int64]:
+    def graph_input(self, texts: np.ndarray[Any, Any]) -> npt.NDArray[np.int64]:
         """What the graph takes: the same as `normalize`."""
         return self.normalize(texts)
 

@@ -118,6 +118,7 @@ def factorise_words(model: TorchModel, rank: int, counts: Counts) -> TorchModel:
 
 
 def table_of(module: nn.Module) -> nn.Embedding:
+    """The table of the words, or of a factorised one the first factor."""
     found = module.get_submodule(word_table(module))
     if isinstance(found, FactorisedEmbedding):
         raise ModelError("the word embeddings are factorised already; make the student from the whole teacher")

@@ -118,7 +118,11 @@ def factorise_words(model: TorchModel, rank: int, counts: Counts) -> TorchModel:
 
 
 def table_of(module: nn.Module) -> nn.Embedding:
-    """The table of the words, or of a factorised one the first factor."""
+    """The word embeddings.
+
+    Raises:
+        ModelError: As `word_table`, or they are a product of two already.
+    """
     found = module.get_submodule(word_table(module))
     if isinstance(found, FactorisedEmbedding):
         raise ModelError("the word embeddings are factorised already; make the student from the whole teacher")

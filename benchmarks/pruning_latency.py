@@ -369,7 +369,7 @@ def _kept(whole: nn.Module, groups: Groups, smaller: nn.Module) -> dict[str, tup
             if isinstance(before, nn.BatchNorm2d) and isinstance(after, nn.BatchNorm2d):
                 # Scale, shift and statistics together are as good as a name: they are the outputs' own.
                 theirs, ours = (
-                    torch.stack([norm.weight, norm.bias, norm.running_mean, norm.running_var], 1)
+                    torch.stack([norm.weight, norm.bias, *(value for value in norm.buffers() if value.ndim == 1)], 1)
                     for norm in (before, after)
                 )
                 found[group.name] = tuple((theirs == row).all(1).nonzero()[0].item() for row in ours)

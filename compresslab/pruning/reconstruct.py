@@ -207,7 +207,8 @@ def _gathered(now: _Tap, then: _Tap, gone: set[int], inputs: Tensor, seed: int) 
 def _rows(layer: nn.Module, given: Tensor, missing: Tensor, draw: torch.Generator) -> tuple[Tensor, Tensor]:
     """What the weights are multiplied with [rows, inputs], and what is missing [rows, outputs], at some positions."""
     if isinstance(layer, nn.Conv2d):
-        (tall, broad), (down, right) = layer.padding, layer.stride  # type: ignore[misc]  # not a str: see _fits
+        assert not isinstance(layer.padding, str), "only these fit"
+        (tall, broad), (down, right) = layer.padding, layer.stride
         given = F.pad(given, (broad, broad, tall, tall))
         (height, width), (far, wide) = layer.kernel_size, layer.dilation
         # Views [n, c, y, x, kernel]: only what is drawn is ever copied.
@@ -264,6 +265,8 @@ def _renormalize(norm: _BatchNorm, wanted: Tensor, mean: Tensor, variance: Tenso
         mean: Means of what it is given now.
         variance: Variances of what it is given now.
     """
+    assert norm.running_mean is not None, "only norms with statistics are remembered"
+    assert norm.running_var is not None, "only norms with statistics are remembered"
     then = (norm.running_var.double() + norm.eps).sqrt()
     scale = norm.weight.double() / then
     norm.bias.add_(scale * (wanted - norm.running_mean.double()))

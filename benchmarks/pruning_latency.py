@@ -45,15 +45,18 @@ from compresslab.models import architecture
 from compresslab.pruning import (
     CRITERIA,
     Costs,
+    Groups,
     best_units,
     cut,
     find_groups,
     gather,
     judge,
     layers_of,
+    reconstruct,
     shares,
     sizes,
 )
+from compresslab.pruning.damage import reestimate
 from compresslab.stage import Context
 from compresslab.stages import Prune, Quantize
 from compresslab.store import Store
@@ -103,6 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "teacher": work.teacher_record(),
         "cuts": work.measured(wanted_shares),
         "accuracy": work.accuracies(wanted_shares, seeds),
+        "untrained": work.untrained(wanted_shares),
         "int8": work.quantized(wanted_shares[-1], seeds),
     }
     print(markdown(body))
@@ -270,6 +274,25 @@ class _Work:
                 )  # fmt: skip
         return found
 
+    def untrained(self, wanted: Sequence[float]) -> list[dict[str, Any]]:
+        """Every cut without any training: its statistics taken anew, and its weights refitted by least squares."""
+        teacher = self._right(self._teacher.module, "test")
+        count = len(self._task.splits["calibration"].inputs)
+        inputs = torch.from_numpy(self._task.batch("calibration", np.arange(count), None))
+        found = []
+        for share in wanted:
+            for method in METHODS:
+                cut_alone, refitted = (self.cut(method, share).module for _ in range(2))
+                reestimate(cut_alone, inputs)
+                keep = _kept(self._teacher.module, self._groups, refitted)
+                reconstruct(refitted, self._teacher.module, self._groups, keep, inputs)
+                found.append(
+                    {"method": method, "asked": share,
+                     "statistics": _paired(self._right(cut_alone, "test"), teacher),
+                     "refitted": _paired(self._right(refitted, "test"), teacher)}
+                )  # fmt: skip
+        return found
+
     def quantized(self, share: float, seeds: Sequence[int]) -> list[dict[str, Any]]:
         """INT8 by calibration on top of our cut: size and accuracy in ONNX Runtime, and speed beside the teacher."""
         teacher = self._right(self._teacher.module, "test")
@@ -337,6 +360,23 @@ def _global_magnitude(teacher: nn.Module, example: torch.Tensor) -> Callable[[fl
     return cut_at
 
 
+def _kept(whole: nn.Module, groups: Groups, smaller: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Which units a cut left, told by the weights: those of torch-pruning's own pruner are named nowhere."""
+    found = {}
+    for group in groups:
+        for member in group.members:
+            before, after = whole.get_submodule(member.layer), smaller.get_submodule(member.layer)
+            if isinstance(before, nn.BatchNorm2d) and isinstance(after, nn.BatchNorm2d):
+                # Scale, shift and statistics together are as good as a name: they are the outputs' own.
+                theirs, ours = (
+                    torch.stack([norm.weight, norm.bias, *(value for value in norm.buffers() if value.ndim == 1)], 1)
+                    for norm in (before, after)
+                )
+                found[group.name] = tuple((theirs == row).all(1).nonzero()[0].item() for row in ours)
+                break
+    return found
+
+
 def _widths(module: nn.Module) -> dict[str, int]:
     return {name: layer.out_channels for name, layer in module.named_modules() if isinstance(layer, nn.Conv2d)}
 
@@ -401,6 +441,7 @@ def markdown(body: Mapping[str, Any]) -> str:
         f"{body['recipe']['epochs']} epochs with the teacher's answers. Predicted and measured time differ by "
         f"{100 * float(np.median(errors)):.1f} % (median), {100 * max(errors):.1f} % at most.",
         "",
+        *_untrained(body),
         "| INT8 on top of the last latency-aware cut | kB | smaller | faster | test, points against the teacher |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
@@ -410,6 +451,21 @@ def markdown(body: Mapping[str, Any]) -> str:
             f"| {_text(one['delta'], 100, '+.2f')} |"
         )
     return "\n".join(lines)
+
+
+def _untrained(body: Mapping[str, Any]) -> list[str]:
+    """What a cut is worth without any training."""
+    if "untrained" not in body:
+        return []
+    lines = [
+        "| asked | way | no training, statistics taken anew: points against the teacher | weights refitted "
+        "(`reconstruct`) |",
+        "| ---: | --- | ---: | ---: |",
+    ]
+    for one in body["untrained"]:
+        deltas = (_text(one[what], 100, "+.2f") for what in ("statistics", "refitted"))
+        lines.append(f"| {one['asked']:g} | {one['method']} | {' | '.join(deltas)} |")
+    return [*lines, ""]
 
 
 if __name__ == "__main__":

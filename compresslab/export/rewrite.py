@@ -14,6 +14,7 @@ _FEWEST_OUTPUTS = 16
 def rewrite(model: ir.Model) -> None:
     """Applies, in place, every rewriting of this module; the outputs stay the same up to the order of summation."""
     pool_globally(model.graph)
+    pad_few_outputs(model.graph)
     pad_input_channels(model.graph)
     fold_units(model.graph)
     halve_last(model.graph)
@@ -49,6 +50,37 @@ def pool_globally(graph: ir.Graph) -> None:
             flat = ir.node("Flatten", [pool.outputs[0]])
             graph.insert_before(mean, flat)
             _replace(graph, mean, flat.outputs[0])
+
+
+def pad_few_outputs(graph: ir.Graph) -> None:
+    """A quantized convolution with fewer than 16 outputs is given 16, of zero weights, that are read with zero weights.
+
+    ONNX Runtime's fast int8 convolution writes at least 16 channels, so that a narrower one is slower than a full one.
+    Only where nothing but quantized convolutions in one group reads the outputs. Measured for two 3x3 convolutions:
+    16 -> 8 -> 16 channels at 28x28 27.9 -> 23.4 us, at 56x56 100 -> 84 us, 32 -> 8 -> 32 at 14x14 16.4 -> 14.6 us; 1x1,
+    16 -> 8 -> 16 at 28x28 12.2 -> 10.4 us.
+    """
+    for node in [node for node in graph if node.op_type == "Conv"]:
+        own = _stored_weights(node)
+        if own is None or node.inputs[0] is None or not _is_from(node.inputs[0], "DequantizeLinear"):
+            continue
+        missing = _FEWEST_OUTPUTS - _shape(own)[0]
+        readers = _integer_readers(node)
+        vectors = _of_each_output(node)
+        if missing <= 0 or not readers or vectors is None:
+            continue
+        _widen(own, 0, missing)
+        for vector in vectors:
+            # A scale of 1: it multiplies zeros, and must not be zero itself.
+            _widen(vector, 0, missing, filler=1.0 if vector is _scale_of(node) else 0.0)
+        for reader in readers:
+            read = _stored_weights(reader)
+            assert read is not None, "these are what readers are chosen by"
+            _widen(read, 1, missing)
+            _forget_shape(reader.inputs[1])
+        quantize = next(user for user, _ in node.outputs[0].uses())
+        for value in (node.inputs[1], node.outputs[0], quantize.outputs[0], reader.inputs[0]):
+            _forget_shape(value)
 
 
 def pad_input_channels(graph: ir.Graph) -> None:
@@ -173,13 +205,74 @@ def _replace(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
 
 def _gains_from_padding(node: ir.Node) -> bool:
     """A convolution in one group, of int8 weights that nothing else reads, with enough outputs for the fast kernel."""
+    stored = _stored_weights(node)
+    return stored is not None and _shape(stored)[0] >= _FEWEST_OUTPUTS
+
+
+def _stored_weights(node: ir.Node) -> ir.Value | None:
+    """The int8 weights [out, in, height, width] of a convolution in one group that nothing else reads."""
     dequantize = node.inputs[1].producer() if node.op_type == "Conv" and node.inputs[1] is not None else None
     stored = dequantize.inputs[0] if dequantize is not None and dequantize.op_type == "DequantizeLinear" else None
     if stored is None or stored.const_value is None or len(stored.uses()) != 1:
-        return False
+        return None
     grouped = "group" in node.attributes and node.attributes["group"].as_int() != 1
-    shape = stored.const_value.numpy().shape
-    return not grouped and len(shape) == 4 and shape[0] >= _FEWEST_OUTPUTS
+    return stored if not grouped and len(_shape(stored)) == 4 else None
+
+
+def _integer_readers(node: ir.Node) -> list[ir.Node]:
+    """The convolutions that read, once quantized, what one gives; none where anything else does."""
+    value = node.outputs[0]
+    for operator in ("QuantizeLinear", "DequantizeLinear"):
+        users = [user for user, _ in value.uses()]
+        if value.is_graph_output() or len(users) != 1 or users[0].op_type != operator:
+            return []
+        scale = users[0].inputs[1]
+        if scale is None or scale.const_value is None or scale.const_value.size != 1:
+            return []
+        value = users[0].outputs[0]
+    uses = value.uses()
+    if value.is_graph_output() or not all(index == 0 and _stored_weights(user) is not None for user, index in uses):
+        return []
+    return [user for user, _ in uses]
+
+
+def _scale_of(node: ir.Node) -> ir.Value | None:
+    dequantize = node.inputs[1].producer() if node.inputs[1] is not None else None
+    return dequantize.inputs[1] if dequantize is not None else None
+
+
+def _of_each_output(node: ir.Node) -> list[ir.Value] | None:
+    """What a convolution has one number of for each output: bias, scales, zero points; None where they are not free."""
+    dequantize = node.inputs[1].producer() if node.inputs[1] is not None else None
+    assert dequantize is not None, "its weights are stored"
+    found = [value for value in (*node.inputs[2:], *dequantize.inputs[1:]) if value is not None]
+    if any(not value.is_initializer() or value.const_value is None for value in found):
+        return None
+    found = [value for value in found if _shape(value)]
+    return found if all(len(value.uses()) == 1 and len(_shape(value)) == 1 for value in found) else None
+
+
+def _is_from(value: ir.Value, operator: str) -> bool:
+    producer = value.producer()
+    return producer is not None and producer.op_type == operator
+
+
+def _shape(value: ir.Value) -> tuple[int, ...]:
+    assert value.const_value is not None, "it is a constant"
+    return tuple(value.const_value.numpy().shape)
+
+
+def _widen(value: ir.Value, axis: int, missing: int, filler: float = 0.0) -> None:
+    assert value.const_value is not None, "it is a constant"
+    array = value.const_value.numpy()
+    padded = np.pad(array, [(0, missing if one == axis else 0) for one in range(array.ndim)], constant_values=filler)
+    value.const_value = ir.tensor(padded, name=value.name)
+    value.shape = ir.Shape(padded.shape)
+
+
+def _forget_shape(value: ir.Value | None) -> None:
+    if value is not None:
+        value.shape = None
 
 
 def _pad(graph: ir.Graph, quantize: ir.Node, dequantize: ir.Node, convolutions: list[ir.Node], missing: int) -> None:
@@ -198,8 +291,5 @@ def _pad(graph: ir.Graph, quantize: ir.Node, dequantize: ir.Node, convolutions: 
         assert producer is not None
         stored = producer.inputs[0]
         assert stored is not None
-        assert stored.const_value is not None
-        padded = np.pad(stored.const_value.numpy(), [(0, 0), (0, missing), (0, 0), (0, 0)])
-        stored.const_value = ir.tensor(padded, name=stored.name)
-        stored.shape = ir.Shape(padded.shape)
+        _widen(stored, 1, missing)
         weights.shape = None

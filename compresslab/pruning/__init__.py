@@ -16,6 +16,7 @@ from compresslab.pruning.importance import Name as ImportanceName
 from compresslab.pruning.latency_table import LatencyTable
 from compresslab.pruning.layer_trace import layers_of
 from compresslab.pruning.one_layer import Precision
+from compresslab.pruning.reconstruct import reconstruct
 from compresslab.pruning.sensitivity import Sensitivity, group_sensitivity, sensitivity, widths_by_sensitivity
 from compresslab.pruning.shares import Scope, Target, best_units, schedule, widths
 from compresslab.pruning.verdict import Verdict, verdict
@@ -55,6 +56,7 @@ __all__ = [
     "judge",
     "layers_of",
     "own",
+    "reconstruct",
     "schedule",
     "sensitivity",
     "sizes",

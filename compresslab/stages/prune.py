@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -30,6 +31,7 @@ from compresslab.pruning import (
     gather,
     judge,
     own,
+    reconstruct,
     schedule,
     sensitivity,
     sizes,
@@ -42,12 +44,13 @@ from compresslab.stages.to_time import ToTime, Uncut
 from compresslab.user_code import CodeReference
 
 if TYPE_CHECKING:
-    from compresslab.pruning import Groups, Target
+    from compresslab.pruning import Group, Groups, Target
     from compresslab.pruning.shares import Reached
     from compresslab.stage import Context
 
 _BATCH = 250
 _JUDGED = 512
+_REFITTED = 1000
 TARGETS = ("ratio", "channels", "parameters", "macs", "latency", "latency_ms")
 
 
@@ -91,6 +94,10 @@ class Prune(Settings):
     search for a latency decide."""
     steps: int = Field(1, ge=1)
     """The cut is made in so many steps, each followed by `recover`."""
+    reconstruct: bool = False
+    """After each cut, and before `recover`, the weights that are left are refitted by least squares, layer by layer, so
+    that each layer gives again what it gave before, on the calibration split. It needs no labels, and is undone where
+    the network's answers are not nearer for it. Worth most where little or no training follows; see docs/pruning.md."""
     recover: Recipe | None = Recipe(epochs=2, learning_rate=0.02)
     """Training after each cut, with the teacher where there is one. Accuracy before it says nothing."""
 
@@ -174,6 +181,7 @@ class _Application:
     widths: dict[str, list[int]] = field(default_factory=dict)
     timed: list[Mapping[str, Any]] = field(default_factory=list)
     sensitivity: dict[str, Any] | None = None
+    refits: list[dict[str, Any]] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -194,7 +202,8 @@ class _Application:
             lost, name = min((lost, name) for name, lost in damages.items())
             self.context.progress.note(f"block `{name}` goes: of {len(found.names)}, it is missed least")
             builder = None if model.builder is None else without_blocks(model.builder, [name])
-            model = replace(model, module=without(model.module, [name]), builder=builder)
+            smaller = replace(model, module=without(model.module, [name]), builder=builder)
+            model = self._refitted(model, smaller, (), {}, [name])
             self.removed.append(name)
             self.block_damage[name] = round(lost, 6)
         return model
@@ -225,12 +234,13 @@ class _Application:
             self.removed.extend(found.removed)
             decided_then = self.context.decided[0].get("sensitivity") if self.context.decided else None
             self.sensitivity = decided_then if found.sensitivity is None else dict(found.sensitivity)
-            kept, model = found.widths, found.model
+            kept, smaller, removed = found.widths, found.model, found.removed
         else:
             reached = self._reached(model.module, groups, scores, share / self.left, comparable=criterion.comparable)
             self.left *= reached.share
-            kept = reached.widths
-            model = replace(model, module=cut(model.module, groups, best_units(groups, scores, kept)))
+            kept, removed = reached.widths, ()
+            smaller = replace(model, module=cut(model.module, groups, best_units(groups, scores, kept)))
+        model = self._refitted(model, smaller, groups, best_units(groups, scores, kept), removed)
         for group in groups:
             if kept.get(group.name, group.units) < group.units:
                 self.widths.setdefault(group.name, [group.units, 0])[1] = kept[group.name]
@@ -254,7 +264,35 @@ class _Application:
             found["left"] = {self.stage.target: round(self.left, 6)}
         if self.sensitivity is not None:
             found["sensitivity"] = self.sensitivity
+        if self.refits:
+            found["reconstruction"] = self.refits
         return found | ({"loss": self.losses} if self.losses else {})
+
+    def _refitted(
+        self,
+        whole: TorchModel,
+        smaller: TorchModel,
+        groups: Iterable[Group],
+        keep: Mapping[str, Iterable[int]],
+        removed: Sequence[str],
+    ) -> TorchModel:
+        """The cut network with its weights refitted, if that is asked for and brings its answers nearer."""
+        if not self.stage.reconstruct:
+            return smaller
+        task = self.context.task
+        inputs = torch.from_numpy(task.batch("calibration", np.arange(len(task.splits["calibration"].inputs)), None))
+        made = TorchModel(copy.deepcopy(smaller.module), smaller.builder)
+        layers = reconstruct(
+            made.module, whole.module, groups, keep, inputs[:_REFITTED], removed=removed, seed=self.context.seed
+        )
+        damage = self._damage(whole.module)
+        before, after = damage(smaller.module), damage(made.module)
+        self.refits.append({"layers": len(layers), "damage_before": round(before, 6), "damage": round(after, 6)})
+        self.context.progress.note(
+            f"{len(layers)} layers refitted: the damage is {after:.3g}, without {before:.3g}"
+            + ("" if after < before else "; the weights stay as they were cut")
+        )
+        return made if after < before else smaller
 
     def _decided(self, step: int) -> Mapping[str, Any] | None:
         """What an earlier run decided at this step, where its lock file is replayed."""

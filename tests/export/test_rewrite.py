@@ -7,7 +7,7 @@ import onnxruntime
 import pytest
 from onnx.helper import make_node
 
-from compresslab.export.rewrite import fold_units, halve_last, pad_input_channels, pool_globally
+from compresslab.export.rewrite import fold_units, halve_last, pad_few_outputs, pad_input_channels, pool_globally
 
 RNG = np.random.default_rng(0)
 QDQ = ("QuantizeLinear", "DequantizeLinear")
@@ -118,6 +118,67 @@ def test_input_channels_are_padded_to_fours(channels, graph):
 def test_inputs_that_would_gain_nothing_are_left_alone(arguments, graph):
     model = stem(graph, **arguments)
     assert types(rewritten(model, pad_input_channels)) == types(model)
+
+
+def narrow(graph, outputs: int, *, seen: str = "", group: int = 1, quantized: bool = True) -> onnx.ModelProto:
+    """Two quantized convolutions, 4 -> `outputs` -> 6; what the first gives may be `seen` by an addition as well."""
+    constants = dict(GRID)
+    nodes, value = [], "input"
+    for i, (inputs, width) in enumerate(((4, outputs), (outputs, 6))):
+        grouped = group if i else 1
+        weights = RNG.integers(-127, 128, (width, inputs // grouped, 3, 3)).astype(np.int8)
+        constants |= {
+            f"w{i}": weights,
+            f"s{i}": np.full(width, 0.01, np.float32),
+            f"b{i}": RNG.normal(size=width).astype(np.float32),
+        }
+        if quantized or i:
+            nodes += [
+                make_node("QuantizeLinear", [value, "s", "z"], [f"q{i}"]),
+                make_node("DequantizeLinear", [f"q{i}", "s", "z"], [f"d{i}"]),
+            ]
+            value = f"d{i}"
+        nodes += [
+            make_node("DequantizeLinear", [f"w{i}", f"s{i}"], [f"v{i}"], axis=0),
+            make_node("Conv", [value, f"v{i}", f"b{i}"], [f"c{i}"], pads=[1, 1, 1, 1], group=grouped),
+        ]
+        value = f"c{i}"
+    if seen:
+        nodes += [make_node("ReduceMean", [seen, "axes"], ["m"], keepdims=1)]
+        constants["axes"] = np.array([1, 2, 3])
+    nodes += [make_node("Add", ["c1", "m" if seen else "zero"], ["logits"])]
+    if not seen:
+        constants["zero"] = np.float32(0)
+    return graph(nodes, constants, ["batch", 4, 6, 6], ["batch", 6, 6, 6])
+
+
+@pytest.mark.parametrize("outputs", [4, 8, 12])
+def test_few_outputs_are_made_as_many_as_the_kernel_writes(outputs, graph):
+    model = narrow(graph, outputs)
+    found = rewritten(model, pad_few_outputs)
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in found.graph.initializer}
+    assert (shapes["w0"], shapes["w1"]) == ((16, 4, 3, 3), (6, 16, 3, 3)), "the last is the answer's, and stays"
+    assert (shapes["s0"], shapes["b0"]) == ((16,), (16,))
+    images = 4 * RNG.normal(size=(2, 4, 6, 6)).astype(np.float32)
+    np.testing.assert_allclose(run(found, images), run(model, images), rtol=1e-5, atol=1e-4)
+    assert np.abs(run(model, images)).max() > 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"outputs": 16},  # as many as are written anyway
+        {"outputs": 8, "seen": "c0"},  # a mean over channels would change with their number
+        {"outputs": 8, "seen": "d1"},  # the same behind the quantizer
+        {"outputs": 6, "group": 2},  # each group reads its own channels
+        {"outputs": 8, "quantized": False},  # a float convolution has another kernel
+    ],
+)
+def test_outputs_that_others_see_or_that_gain_nothing_stay(arguments, graph):
+    model = narrow(graph, **arguments)
+    found = rewritten(model, pad_few_outputs)
+    sizes = [{tensor.name: tuple(tensor.dims) for tensor in one.graph.initializer} for one in (model, found)]
+    assert sizes[0] == sizes[1]
 
 
 def scaled(graph, after: list[onnx.NodeProto], factor=2.5, offset=-3.0, **attributes) -> onnx.ModelProto:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
@@ -13,6 +14,7 @@ from compresslab.errors import ModelError
 from compresslab.measure.measurement import Estimate
 from compresslab.models import architecture
 from compresslab.pruning import Timing
+from compresslab.pruning.damage import reestimate
 from compresslab.stages import Prune
 from compresslab.testing import CountingClock, context, tiny_candidate, tiny_task
 
@@ -143,6 +145,45 @@ def test_ratio_is_what_channels_leaves(candidate, around):
 def test_every_step_is_followed_by_a_recovery(candidate, around):
     _, decisions = applied(Prune(ratio=0.5, round_to=2, steps=3, recover=SHORT), candidate, around)
     assert len(decisions["loss"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("stage", "refits"),
+    [
+        (Prune(parameters=0.5, round_to=1, reconstruct=True, recover=None), 1),
+        (Prune(latency=0.5, round_to=2, blocks="auto", steps=2, reconstruct=True, recover=None), 2),
+        (Prune(blocks=1, parameters=0.6, round_to=1, reconstruct=True, recover=None), 2),
+    ],
+    ids=["parameters", "latency", "blocks"],
+)
+def test_what_is_refitted_answers_more_like_what_was_cut(stage, refits, candidate, around):
+    """Every cut is followed by a refit, of blocks as well; the argument and the cut itself are what they were."""
+    # As training leaves it: statistics that are those of its inputs.
+    reestimate(candidate.network.module, torch.from_numpy(around.task.batch("train", np.arange(48), None)))
+    before = architecture.digest(candidate.network)
+    found, decisions = applied(stage, candidate, around)
+    plain, undone = applied(stage.model_copy(update={"reconstruct": False}), candidate, around)
+    records = decisions["reconstruction"]
+    assert len(records) == refits
+    assert "reconstruction" not in undone
+    assert all(record["layers"] > 0 for record in records)
+    assert records[0]["damage"] < records[0]["damage_before"]
+    assert architecture.digest(found.network) != architecture.digest(plain.network)
+    assert architecture.digest(candidate.network) == before
+
+
+def test_a_refit_that_brings_nothing_nearer_is_undone(candidate, around, monkeypatch):
+    def spoil(smaller, *_whole, **_settings):
+        torch.nn.init.zeros_(smaller.head.weight)
+        return ("head",)
+
+    stage = Prune(parameters=0.5, round_to=1, reconstruct=True, recover=None)
+    plain, _ = applied(stage.model_copy(update={"reconstruct": False}), candidate, around)
+    monkeypatch.setattr("compresslab.stages.prune.reconstruct", spoil)
+    found, decisions = applied(stage, candidate, around)
+    (record,) = decisions["reconstruction"]
+    assert record["damage"] >= record["damage_before"]
+    assert architecture.digest(found.network) == architecture.digest(plain.network)
 
 
 def test_a_block_goes_and_the_network_is_rebuilt_without_it(around, tmp_path):

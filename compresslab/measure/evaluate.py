@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -103,7 +103,8 @@ def predict(artifact: Artifact, inputs: Samples, batch: int = 256) -> npt.NDArra
     order = None
     if preprocessing.kind == "text":  # those of a length together, so that little is padding
         batch = min(batch, _TEXTS)
-        order = np.argsort(np.strings.str_len(inputs), kind="stable")
+        texts: np.ndarray[Any, Any] = inputs
+        order = np.argsort(np.strings.str_len(texts), kind="stable")
     for start in range(0, len(inputs), batch):
         rows = slice(start, start + batch) if order is None else order[start : start + batch]
         prepared = preprocessing.graph_input(inputs[rows])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
@@ -24,6 +25,8 @@ def library(name: Library) -> ModuleType:
     """
     if find_spec(name) is None:
         raise ModelError(f"{name} is not installed; `pip install compresslab[{_EXTRA[name]}]` brings it")
+    if name == "transformers":
+        _without_broken_torchvision()
     try:
         return import_module(name)
     except (ImportError, RuntimeError, OSError) as error:
@@ -43,3 +46,19 @@ def broken(name: Library, error: BaseException) -> ModelError:
             "torchvision where only transformers is needed"
         )
     return ModelError(f"{name} is installed, but cannot be imported: {cause}; {remedy}")
+
+
+def _without_broken_torchvision() -> None:
+    """Tells transformers that there is no torchvision, where it is built for another torch than is here.
+
+    It is asked for whenever it is installed, and only for preparing images, which we do by ourselves: no network needs
+    it. timm does, so what is broken is told there.
+    """
+    utilities = "transformers.utils.import_utils"
+    if find_spec("torchvision") is None or utilities in sys.modules:
+        return
+    try:
+        import_module("torchvision")
+    except (ImportError, RuntimeError, OSError):
+        # The library has no setting for it, and looks at nothing but this.
+        vars(import_module(utilities))["_torchvision_available"] = False

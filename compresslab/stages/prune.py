@@ -281,7 +281,7 @@ class _Application:
             return smaller
         task = self.context.task
         inputs = torch.from_numpy(task.batch("calibration", np.arange(len(task.splits["calibration"].inputs)), None))
-        made = TorchModel(copy.deepcopy(smaller.module), smaller.builder)
+        made = replace(smaller, module=copy.deepcopy(smaller.module))
         layers = reconstruct(
             made.module, whole.module, groups, keep, inputs[:_REFITTED], removed=removed, seed=self.context.seed
         )

@@ -13,6 +13,7 @@ from compresslab.tasks.embedding import EmbeddingTask
 from compresslab.tasks.image_classification import ImageClassification
 from compresslab.tasks.regression import Regression
 from compresslab.tasks.text_classification import TextClassification
+from compresslab.tasks.text_embedding import TextEmbedding
 from compresslab.tasks.text_regression import TextRegression
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class TaskSpec(Settings):
     """Texts into classes."""
     text_regression: TextRegression | None = None
     """Texts to one number."""
+    text_embedding: TextEmbedding | None = None
+    """Texts to embeddings, for retrieval."""
 
     @model_validator(mode="after")
     def _check_one_task(self) -> TaskSpec:
@@ -52,7 +55,7 @@ class TaskSpec(Settings):
             DataError: The data is missing, broken, or cannot be split as asked.
             ModelError: A task on texts does not fit the model.
         """
-        texts = self.text_classification or self.text_regression
+        texts = self.text_classification or self.text_regression or self.text_embedding
         if texts is not None:
             return texts.load(cache, None if model is None else text_reading(model))
         if self.image_classification is not None:

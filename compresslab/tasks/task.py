@@ -158,12 +158,22 @@ class Task:
 
     @property
     def sample_sets(self) -> Mapping[str, Samples]:
-        """Samples that latency may be measured on, by name: `NAME/queries` and `NAME/documents` of each benchmark."""
+        """Samples that latency may be measured on, by name: `NAME/queries` and `NAME/documents` of each benchmark.
+
+        Those of the validation split are there too, where it has any.
+        """
         return {
             f"{name}/{part}": samples
-            for name, one in self.benchmarks.items()
+            for name, one in self._searched().items()
             for part, samples in one.sample_sets.items()
         }
+
+    def _searched(self) -> Mapping[str, Benchmark]:
+        split = self.splits["validation"]
+        if not self.any_width or split.targets is None:
+            return self.benchmarks
+        own = Benchmark(split.inputs, split.targets, self.metric, split.ids, split.digest)
+        return {"validation": own, **self.benchmarks}
 
     @property
     def signature(self) -> Signature:

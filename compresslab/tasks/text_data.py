@@ -49,28 +49,11 @@ TextFiles = FilePath | Annotated[tuple[FilePath | TextFile, ...], Field(strict=F
 """A file of texts, or a list of files."""
 
 
-class TextData(Settings):
-    """Exactly one source of texts, each with what belongs to it."""
+class TextSettings(Settings):
+    """How texts are read and split, wherever they come from."""
 
-    csv: FilePath | None = None
-    """A .csv file, or .tsv, whose first line names its columns."""
-    jsonl: FilePath | None = None
-    """A file with a JSON object a line."""
-    parquet: FilePath | None = None
-    """A Parquet file."""
-    datasets: FilePath | None = None
-    """A folder written by `save_to_disk` of Hugging Face `datasets`, perhaps with splits."""
-    hub: str | None = Field(None, min_length=1)
-    """A data set on the Hugging Face hub, `owner/name`, or `owner/name:configuration`."""
-    python: CodeReference | None = None
-    """`module:function` of your own, which returns `texts` and what belongs to them, and perhaps the same with
-    `validation_` and `test_` before their names."""
     text: str = Field("text", min_length=1)
     """The column, or key, of the texts."""
-    validation_data: FilePath | None = None
-    """A file like the first, on which all decisions are made, instead of a part of it."""
-    test_data: FilePath | None = None
-    """A file like the first, on which results are reported, instead of a part of it."""
     transfer: TextFiles | None = None
     """Unlabelled texts to distil on as well: a .txt file with a text a line, a .csv, .jsonl or .parquet file with the
     column `text`, or a folder that `save_to_disk` wrote; or a list of these, also as `{file: F, text: COLUMN}`."""
@@ -92,6 +75,28 @@ class TextData(Settings):
     """What results are reported on. Null takes the source's own, or 15 % of the training data, at most 10,000."""
     split_seed: int = 0
     """Another one gives other splits."""
+
+
+class TextData(TextSettings):
+    """Exactly one source of texts, each with what belongs to it."""
+
+    csv: FilePath | None = None
+    """A .csv file, or .tsv, whose first line names its columns."""
+    jsonl: FilePath | None = None
+    """A file with a JSON object a line."""
+    parquet: FilePath | None = None
+    """A Parquet file."""
+    datasets: FilePath | None = None
+    """A folder written by `save_to_disk` of Hugging Face `datasets`, perhaps with splits."""
+    hub: str | None = Field(None, min_length=1)
+    """A data set on the Hugging Face hub, `owner/name`, or `owner/name:configuration`."""
+    python: CodeReference | None = None
+    """`module:function` of your own, which returns `texts` and what belongs to them, and perhaps the same with
+    `validation_` and `test_` before their names."""
+    validation_data: FilePath | None = None
+    """A file like the first, on which all decisions are made, instead of a part of it."""
+    test_data: FilePath | None = None
+    """A file like the first, on which results are reported, instead of a part of it."""
 
     @model_validator(mode="after")
     def _check_one_source(self) -> TextData:
@@ -130,7 +135,7 @@ def source_of(data: TextData, value: str, python: str, cache: Path) -> TextSourc
     return from_files(Path(path), validation, test, data.text, value)
 
 
-def unlabelled(data: TextData) -> dict[str, TextRows]:
+def unlabelled(data: TextSettings) -> dict[str, TextRows]:
     """The texts of `transfer` and `calibration_data`, by the split they are of; empty where none are given.
 
     Raises:
@@ -144,7 +149,7 @@ def unlabelled(data: TextData) -> dict[str, TextRows]:
     return found
 
 
-def _texts(data: TextData, given: str | TextFile) -> TextRows:
+def _texts(data: TextSettings, given: str | TextFile) -> TextRows:
     path, column = (Path(given), data.text) if isinstance(given, str) else (Path(given.file), given.text)
     if path.is_dir() and not is_saved(path):
         raise DataError(f"{path}: is a folder; give its files one by one, or one that `save_to_disk` wrote")
@@ -187,12 +192,12 @@ def text_splits(
     return splits, notes, found["train"].rows
 
 
-def task_name(data: TextData, source: str) -> str:
+def task_name(data: TextSettings, source: str) -> str:
     """What results call the task."""
     return data.name or re.sub(r"[^\w.-]+", "_", source)
 
 
-def preprocessing_of(data: TextData, model: TextReading | None) -> TextPreprocessing:
+def preprocessing_of(data: TextSettings, model: TextReading | None) -> TextPreprocessing:
     """How the task's texts are read: by the tokenizer that is given, or by the model's own.
 
     Raises:

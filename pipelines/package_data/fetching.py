@@ -9,7 +9,7 @@ import tarfile
 from pathlib import Path
 
 from compresslab.data.debian import unpack_debian_package
-from compresslab.data.wheels import fetched_once
+from compresslab.wheels import fetched_once
 
 _TIMEOUT_S = 600
 

@@ -15,7 +15,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterator
 
-from compresslab.data.wheels import wheel
+from compresslab.wheels import wheel
 from package_data.fetching import debian_descriptions, debian_package, source_distribution
 
 VADER, GENSIM = "vaderSentiment==3.3.2", "gensim==4.4.0"

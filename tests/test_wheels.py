@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from compresslab.data import wheels
-from compresslab.data.wheels import local_folder, packages_folder, wheel
+from compresslab import wheels
+from compresslab.wheels import local_folder, packages_folder, wheel
 from compresslab.errors import DataError
 
 

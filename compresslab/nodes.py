@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from compresslab.candidate import Candidate, OnnxModel, Step, TorchModel
+from compresslab.candidate import Candidate, Model, OnnxModel, Step, TorchModel, Towers
 from compresslab.measure.artifact import Artifact, load_artifact
 from compresslab.models import architecture
 from compresslab.store import Store
@@ -71,9 +71,26 @@ class Node:
 
     def candidate(self, trusted: Collection[str] = ()) -> Candidate:
         """The candidate, its network loaded from disk; `trusted` as for `architecture.load`."""
-        if (self.folder / architecture.WEIGHTS).exists():
-            return Candidate(architecture.load(self.folder, trusted), self.lineage)
-        return Candidate(OnnxModel(self.artifact().graphs["model"]), self.lineage)
+        artifact = self.artifact()
+        if artifact.manifest.towers:
+            towers = {name: _loaded(self.folder / name, file, trusted) for name, file in artifact.graphs.items()}
+            return Candidate(Towers(towers), self.lineage)
+        return Candidate(_loaded(self.folder, artifact.graphs["model"], trusted), self.lineage)
+
+
+def _loaded(folder: Path, graph: Path, trusted: Collection[str]) -> TorchModel | OnnxModel:
+    if (folder / architecture.WEIGHTS).exists():
+        return architecture.load(folder, trusted)
+    return OnnxModel(graph)
+
+
+def _save(model: Model, place: Path) -> None:
+    """Networks of several towers have a folder each, by their names."""
+    if isinstance(model, Towers):
+        for name, tower in model.towers.items():
+            _save(tower, place / name)
+    elif isinstance(model, TorchModel) and model.builder is not None:
+        architecture.save(model, place)
 
 
 class Nodes:
@@ -126,8 +143,7 @@ class Nodes:
         for index, candidate in enumerate(made.candidates):
             place = folder / str(index)
             (place / "artifact").mkdir(parents=True)
-            if isinstance(candidate.model, TorchModel) and candidate.model.builder is not None:
-                architecture.save(candidate.model, place)
+            _save(candidate.model, place)
             self._export(candidate, place / "artifact")
         record = {
             "seconds": round(time.perf_counter() - begun, 3),

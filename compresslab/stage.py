@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -57,6 +57,8 @@ class Context:
     ships: Precision = "fp32"
     tuned: frozenset[str] = frozenset()
     decided: tuple[Mapping[str, Any], ...] | None = None
+    towers: Mapping[str, Context] = field(default_factory=dict)
+    """Of a model of several towers, each one's own: its view of the task, its teacher, its clock."""
 
     def step(self, stage: Stage, decisions: Mapping[str, Any], attempt: int = 0) -> Step:
         """The record of this application of `stage`; `attempt` numbers the candidates where it returns several."""

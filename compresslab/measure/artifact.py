@@ -47,12 +47,27 @@ class GraphInfo(Settings):
     outputs: tuple[TensorInfo, ...]
 
 
+class TowerInfo(Settings):
+    """What is known of one graph of several."""
+
+    preprocessing: Preprocessing
+    params: int
+    macs: int
+    """Multiply-adds for one example."""
+    parity: Parity | None = None
+    fidelity: Fidelity | None = None
+    integer_operators: IntegerOperators = IntegerOperators(0, 0)
+
+
 class Manifest(Settings):
     """What an artifact says of itself; everything a server or a gate needs beside the ONNX files."""
 
     format_version: Literal[1] = FORMAT_VERSION
     graphs: Annotated[dict[str, GraphInfo], Field(min_length=1)]
     preprocessing: Preprocessing
+    """Of the only graph; of several, that of the first."""
+    towers: dict[str, TowerInfo] = Field(default_factory=dict)
+    """By graph, where there are several that embed in one space; figures beside are then of all together."""
     labels: tuple[str, ...]
     """Names of the outputs, in order; empty where they are no classes."""
     target: str | None = None
@@ -73,13 +88,17 @@ class Manifest(Settings):
     provenance: Annotated[dict[str, Any], Field(default_factory=dict)]
     """Where it comes from: lineage, versions, seeds; plain data."""
 
+    def preprocessing_of(self, graph: str) -> Preprocessing:
+        """How samples become inputs of this graph."""
+        return self.towers[graph].preprocessing if graph in self.towers else self.preprocessing
+
     def prepares(self, graph: str) -> bool:
         """Whether the preprocessing is for this graph: its one input has as many axes as what that gives.
 
         Of two towers, one may take what the preprocessing says nothing of.
         """
         inputs = self.graphs[graph].inputs
-        axes = 4 if self.preprocessing.kind == "image" else 2
+        axes = 4 if self.preprocessing_of(graph).kind == "image" else 2
         is_index = inputs[0].dtype.startswith("int")
         return len(inputs) == 1 and len(inputs[0].shape) == axes and not is_index
 
@@ -106,13 +125,14 @@ class Artifact:
     def digest(self) -> str:
         """Identifies all that decides what is computed and how: graphs, preprocessing, session."""
         manifest = self.manifest
-        return digest_of(
-            [
-                dict(self.sha256),
-                manifest.preprocessing.model_dump(mode="json"),
-                manifest.session.model_dump(mode="json"),
-            ]
-        )
+        parts: list[Any] = [
+            dict(self.sha256),
+            manifest.preprocessing.model_dump(mode="json"),
+            manifest.session.model_dump(mode="json"),
+        ]
+        if manifest.towers:
+            parts.append({name: one.preprocessing.model_dump(mode="json") for name, one in manifest.towers.items()})
+        return digest_of(parts)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Path:

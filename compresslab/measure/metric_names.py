@@ -15,8 +15,15 @@ CLASS_METRICS: Final[tuple[str, ...]] = get_args(ClassMetric)
 SCORE_METRICS: Final[tuple[str, ...]] = get_args(ScoreMetric)
 EMBEDDING_METRICS: Final[tuple[str, ...]] = get_args(EmbeddingMetric)
 RETRIEVAL_METRICS: Final = tuple(name for name in EMBEDDING_METRICS if "@" in name)
+BOTH_WAYS: Final = "both_"
+"""Stands before a metric of retrieval that is the mean of both directions between two towers; results leave it out."""
 METRIC_NAMES: Final = CLASS_METRICS + SCORE_METRICS
 """Those that a budget limits by a key of their own; of embeddings it limits `retention`.
 
 More is better in all metrics: whatever chooses (budget, frontier, selection) relies on it.
 """
+
+
+def shown(metric: str) -> str:
+    """What results call a metric."""
+    return metric.removeprefix(BOTH_WAYS)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from compresslab.errors import ArtifactError, DataError
+from compresslab.measure.tower_samples import TowerSamples
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,17 +52,22 @@ class Subject:
         return self.graphs[graph]
 
 
-def subject_of(artifact: Artifact, examples: Samples, largest_batch: int) -> Subject:
+def subject_of(artifact: Artifact, examples: Samples | TowerSamples, largest_batch: int) -> Subject:
     """An artifact, fed with real examples [n, ...] as its preprocessing takes them; few are repeated.
+
+    Of several towers each graph is fed with its own.
 
     Raises:
         DataError: There are no examples, or they are not what its preprocessing takes.
     """
     if len(examples) == 0:
         raise DataError("there are no examples to measure with; give a validation split")
-    chosen = examples[np.arange(max(EXAMPLES, largest_batch)) % len(examples)]
-    prepared = artifact.manifest.preprocessing.graph_input(chosen)
-    inputs = {name: {info.inputs[0].name: prepared} for name, info in artifact.manifest.graphs.items()}
+    manifest = artifact.manifest
+    inputs = {}
+    for name, info in manifest.graphs.items():
+        of_graph = examples.parts[name] if isinstance(examples, TowerSamples) else examples
+        chosen = of_graph[np.arange(max(EXAMPLES, largest_batch)) % len(of_graph)]
+        inputs[name] = {info.inputs[0].name: manifest.preprocessing_of(name).graph_input(chosen)}
     return Subject(str(artifact.folder), artifact.graphs, artifact.manifest.session, inputs)
 
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from compresslab.stage import Context, Stage
     from compresslab.stages import Distill, Mutual, Prune, Quantize, Train
     from compresslab.store import Store
-    from compresslab.tasks import ImageClassification, Regression, Task, TaskSpec
+    from compresslab.tasks import EmbeddingTask, ImageClassification, Regression, Task, TaskSpec
     from compresslab.teacher import TeacherSpec
 
 _HOMES = {
@@ -63,7 +63,7 @@ _HOMES = {
     "compresslab.stage": ("Context", "Stage"),
     "compresslab.stages": ("Distill", "Mutual", "Prune", "Quantize", "Train"),
     "compresslab.store": ("Store",),
-    "compresslab.tasks": ("ImageClassification", "Regression", "Task", "TaskSpec"),
+    "compresslab.tasks": ("EmbeddingTask", "ImageClassification", "Regression", "Task", "TaskSpec"),
     "compresslab.teacher": ("TeacherSpec",),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -84,6 +84,7 @@ __all__ = [
     "DataError",
     "Distill",
     "Diverged",
+    "EmbeddingTask",
     "ImageClassification",
     "Interrupted",
     "Measurement",

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from compresslab.digest import library_versions
 from compresslab.export import export
 from compresslab.keys import LIBRARIES
@@ -46,13 +44,14 @@ class Exports:
     def _write(self, model: TorchModel | OnnxModel, folder: Path, provenance: Mapping[str, Any]) -> Artifact:
         # Spread over the split: a user's own validation images may come class by class.
         split = self.task.splits["validation"]
-        rows = np.unique(np.linspace(0, len(split.inputs) - 1, _PARITY_SAMPLES).astype(np.int64))
+        rows = self.task.spread("validation", _PARITY_SAMPLES)
         return export(
             model,
             folder,
             preprocessing=self.task.preprocessing,
             labels=self.task.labels,
             target=self.task.target,
+            embedding=self.task.any_width,
             targets=None if split.targets is None else split.targets[rows],
             metric=self.task.metric,
             inputs=self.task.batch("validation", rows, None),

@@ -11,7 +11,7 @@ import numpy as np
 from compresslab.digest import code_digest, digest_of
 from compresslab.errors import DataError
 from compresslab.export.operator_times import with_times
-from compresslab.measure.evaluate import EvalSplit
+from compresslab.measure.evaluate import EvalBenchmark, EvalSplit
 from compresslab.measure.machine import fingerprint
 from compresslab.measure.measurement_io import from_json, to_json
 from compresslab.measure.measuring import Measurer
@@ -36,7 +36,7 @@ class Measurements:
 
     Args:
         store: Where they are kept.
-        task: Whose validation and test splits quality is measured on.
+        task: Whose validation and test splits, and whose benchmarks, quality is measured on.
         bench: How latency is measured.
 
     Raises:
@@ -50,7 +50,8 @@ class Measurements:
         self._made: set[str] = set()
         self.machine = fingerprint()
         splits = [_labelled(task, name) for name in REPORTED]
-        self._measurer = Measurer(splits, task.name, task.metric, bench)
+        benchmarks = [EvalBenchmark(name, one.inputs, one.targets, one.metric) for name, one in task.benchmarks.items()]
+        self._measurer = Measurer(splits, task.name, task.metric, bench, benchmarks)
 
     def obtain(
         self,
@@ -102,6 +103,7 @@ class Measurements:
                 "bench": self._bench.model_dump(mode="json"),
                 "splits": {name: self._task.splits[name].digest for name in splits},
                 "metric": self._task.metric,
+                "benchmarks": {name: [one.metric, one.digest] for name, one in self._task.benchmarks.items()},
                 "machine": self.machine,
                 "code": code_digest(*_CODE),
             }

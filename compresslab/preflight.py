@@ -33,7 +33,7 @@ def fitting(what: str, spec: ModelSpec, task: Task, seed: int) -> TorchModel:
         if spec.checkpoint is not None:
             require_same_task(Path(spec.checkpoint), task.labels, task.preprocessing)
         require_same_names(model, task.labels)
-        require_fit(model, task.batch("validation", np.arange(2), None), task.outputs)
+        require_fit(model, task.batch("validation", np.arange(2), None), task.columns)
     except (ModelError, ArtifactError) as error:
         raise type(error)(f"{what}: {error}") from error
     return model
@@ -52,7 +52,7 @@ def require_calibration_labels(pipeline: Pipeline, task: Task) -> None:
     broken = [
         Problem(
             pipeline.name, None, f"{place}[{index}].{stage.kind}.importance",
-            f"`{getattr(stage, 'importance', '')}` asks how the loss would change, and `calibration_data` has no "
+            f"`{getattr(stage, 'importance', '')}` asks how the loss would change, and the calibration samples have no "
             "labels; use `magnitude`, or leave `calibration_data` out",
         )
         for place, index, stage in stages
@@ -70,6 +70,6 @@ def require_measured(pipeline: Pipeline, task: Task) -> None:
     """
     if pipeline.budget is None:
         return
-    broken = unmeasured(pipeline.budget, (task.benchmark_metric,), len(pipeline.bench.points))
+    broken = unmeasured(pipeline.budget, (task.benchmark_metric,), len(pipeline.bench.points), task.benchmark_metrics)
     if broken:
         raise ConfigError([Problem(pipeline.name, None, f"budget.{key}", message) for key, message in broken])

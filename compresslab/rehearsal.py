@@ -14,7 +14,7 @@ from compresslab.pipeline import variants
 from compresslab.preflight import fitting
 from compresslab.pruning import find_groups
 from compresslab.quantization import QuantizerSettings, prepare
-from compresslab.stages import Distill, Mutual, Prune, Quantize
+from compresslab.stages import Distill, Mutual, Prune, Quantize, Train
 from compresslab.teacher import OUTPUT
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ class _Rehearsal:
                 try:
                     for part, recipe, module in self._trainings(variant):
                         path = f"{place}[{index}].{stage.kind}{part}"
+                        if self._teacher is None or getattr(variant, "control", False):
+                            recipe.terms(self._task, taught=False)
                         if self._teacher is not None:
                             require_trainable(recipe, module, self._teacher, self._task)
                 except BadInput as error:
@@ -87,7 +89,9 @@ class _Rehearsal:
         if self._network is None:
             return
         module = self._network.module
-        if isinstance(stage, Distill):
+        if isinstance(stage, Train):
+            stage.recipe.terms(self._task, taught=False)
+        elif isinstance(stage, Distill):
             yield "", stage.recipe, module
         elif isinstance(stage, Prune):
             find_groups(module, torch.from_numpy(self._task.batch("calibration", np.arange(2), None)))

@@ -49,6 +49,7 @@ from compresslab.teachers import Teachers
 from compresslab.world import main_first, on_main, world
 
 if TYPE_CHECKING:
+    from compresslab.measure.budget import Budget
     from compresslab.measure.evaluate import Answers
     from compresslab.pipeline import Pipeline
     from compresslab.teacher import Teacher
@@ -321,7 +322,7 @@ class _Run:
         artifact = self.sessions.deployed(load_artifact(folder))
         started = self._artifact(parent)
         measurement, _ = self._measure(artifact, started, ("validation",))
-        return Assessment(measurement, check(self.pipeline.budget, measurement, artifact.bytes), artifact, started)
+        return Assessment(measurement, check(self._choosing, measurement, artifact.bytes), artifact, started)
 
     def _point(self, node: Node, parent: Node | None, reference: bool, control: Node | None, taken: set[str]) -> Point:
         exported = node.artifact()
@@ -362,10 +363,16 @@ class _Run:
             p50_ms=latency.p50,
             bytes=point.artifact.bytes,
             quality=quality.value,
-            status=point.budget.status,
+            status=check(self._choosing, point.measurement, point.artifact.bytes).status,
             p50_interval=(latency.p50_low, latency.p50_high),
             quality_interval=(quality.low, quality.high),
         )
+
+    @property
+    def _choosing(self) -> Budget | None:
+        """The limits that have a say in what is chosen: those on benchmarks judge what was."""
+        budget = self.pipeline.budget
+        return None if budget is None else budget.choosing(self.task.benchmark_metrics)
 
     def _lock(self, points: tuple[Point, ...]) -> dict[str, Any]:
         return {

@@ -167,7 +167,7 @@ class StageContract:
                 folder.mkdir()
                 artifact = export(
                     candidate.model, folder,
-                    preprocessing=task.preprocessing, labels=task.labels,
+                    preprocessing=task.preprocessing, labels=task.labels, embedding=task.any_width,
                     inputs=task.batch("validation", np.arange(16), None), provenance={},
                 )  # fmt: skip
                 assert predict(artifact, task.splits["validation"].inputs[:5]).shape == (5, CLASSES)

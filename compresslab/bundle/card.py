@@ -14,6 +14,7 @@ from compresslab.report.results import results
 from compresslab.report.table import Column, Row, Table, machine_table
 
 if TYPE_CHECKING:
+    from compresslab.measure.artifact import Manifest
     from compresslab.report import Point, Report
     from compresslab.report.schema import LatencyResult, PointResult
 
@@ -29,7 +30,7 @@ def model_card(point: Point, report: Report) -> str:
         *use(manifest),
         *inputs_and_outputs(manifest),
         "## Measured",
-        table(_measured(told, manifest.target is None)),
+        table(_measured(told, manifest)),
         escape(_scope(told)),
         table(machine_table(report.machine)),
         "## How it was made",
@@ -39,7 +40,7 @@ def model_card(point: Point, report: Report) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _measured(point: PointResult, is_classification: bool) -> Table:
+def _measured(point: PointResult, manifest: Manifest) -> Table:
     rows: list[tuple[str, str]] = []
     for split, qualities in (("validation", point["quality"]["validation"]), ("test", point["quality"]["test"])):
         for metric, quality in qualities.items():
@@ -48,7 +49,9 @@ def _measured(point: PointResult, is_classification: bool) -> Table:
     for metric, retained in point["retention"].items():
         rows.append((f"{metric}, retained of the teacher's", f"{figures.percent_interval(retained)} %"))
     if point["agreement_with_teacher"] is not None:
-        what = "same answer as the teacher" if is_classification else "correlation with the teacher's answers"
+        what = "same answer as the teacher" if manifest.target is None else "correlation with the teacher's answers"
+        if manifest.embedding is not None:
+            what = "correlation with the teacher's cosines"
         rows.append((what, f"{figures.percent(point['agreement_with_teacher'])} %"))
     rows += [_latency(latency) for latency in point["latency_ms"]]
     rows.append(("peak memory of a process that runs it", f"{figures.significant(point['peak_rss_mb'])} MB"))

@@ -68,6 +68,8 @@ def _preprocessing(manifest: Manifest) -> str:
     told = f"{_features(how) if how.kind == 'features' else _images(how)}."
     if manifest.target is not None:
         return f"{told} The output is {manifest.target}, in the units of the training data."
+    if manifest.embedding is not None:
+        return f"{told} The output is an embedding of {manifest.embedding} numbers; compare two by their cosine."
     return f"{told} Outputs are one score a class, before softmax." if manifest.labels else told
 
 

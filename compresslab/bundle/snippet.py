@@ -24,6 +24,8 @@ def answer_sample(manifest: Manifest) -> str:
     outputs = f"session.run(None, {{{info.inputs[0].name!r}: inputs}})[0]"
     if manifest.target is not None:
         answer = f"print({outputs}[:, 0])"
+    elif manifest.embedding is not None:
+        answer = f"print({outputs})"
     elif manifest.labels:
         answer = f'print(json.load(open("manifest.json"))["labels"][{outputs}.argmax()])'
     else:

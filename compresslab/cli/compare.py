@@ -92,7 +92,7 @@ def _quality_rows(this: Target, other: Target, data: Path) -> list[Row]:
     from compresslab.cli.labelled import labelled_data
     from compresslab.errors import BadInput
     from compresslab.measure.evaluate import predict
-    from compresslab.measure.metric_names import CLASS_METRICS, SCORE_METRICS
+    from compresslab.measure.metric_names import CLASS_METRICS, RETRIEVAL_METRICS, SCORE_METRICS
     from compresslab.measure.metrics import METRICS
     from compresslab.measure.quality import quality, quality_delta
     from compresslab.report.figures import percent
@@ -103,7 +103,10 @@ def _quality_rows(this: Target, other: Target, data: Path) -> list[Row]:
     split, _ = labelled_data(data, this.artifact)
     ours, theirs = (predict(one.artifact, split.inputs) for one in (this, other) if one.artifact is not None)
     rows = []
-    for name in CLASS_METRICS if this.artifact.manifest.target is None else SCORE_METRICS:
+    fitting: tuple[str, ...] = CLASS_METRICS if this.artifact.manifest.target is None else SCORE_METRICS
+    if this.artifact.manifest.embedding is not None:
+        fitting = RETRIEVAL_METRICS if split.targets.dtype.kind == "i" else ("similarity",)
+    for name in fitting:
         metric = METRICS[name]
         delta = quality_delta(metric, ours, theirs, split.targets)
         values = [percent(quality(metric, outputs, split.targets).value) for outputs in (theirs, ours)]

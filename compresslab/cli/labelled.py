@@ -11,6 +11,7 @@ import numpy as np
 from compresslab.data.arrays import Arrays
 from compresslab.data.decoding import Decoding
 from compresslab.data.features import load_table_npz
+from compresslab.data.grouped import load_grouped_npz
 from compresslab.data.image_folder import load_image_folder
 from compresslab.data.npz import load_npz
 from compresslab.errors import DataError, did_you_mean
@@ -35,7 +36,9 @@ def labelled_data(path: Path, artifact: Artifact) -> tuple[EvalSplit, str]:
         DataError: They are missing, broken, or not what the model was made for.
     """
     preprocessing = artifact.manifest.preprocessing
-    if preprocessing.kind == "features":
+    if artifact.manifest.embedding is not None and preprocessing.kind == "features":
+        part, split = _groups(path)
+    elif preprocessing.kind == "features":
         part, split = _features(path)
     else:
         part, arrays = _images(path, preprocessing)
@@ -48,6 +51,13 @@ def _features(path: Path) -> tuple[str, EvalSplit]:
         raise DataError(f"{path}: is a folder, but the model reads features; give an .npz file with `features`")
     part, table = _part(load_table_npz(path).parts)
     return part, EvalSplit("data", table.inputs, table.targets)
+
+
+def _groups(path: Path) -> tuple[str, EvalSplit]:
+    part, grouped = _part(load_grouped_npz(path))
+    if grouped.targets is None:
+        raise DataError(f"{path}: the model gives embeddings; give `groups` or `scores` beside `features`")
+    return part, EvalSplit("data", grouped.inputs, grouped.targets)
 
 
 def _images(path: Path, preprocessing: ImagePreprocessing) -> tuple[str, Arrays]:

@@ -109,6 +109,20 @@ def table_source(where: str, name: str, parts: Mapping[str, Any]) -> TableSource
     return TableSource(name, tables["train"], tables.get("validation"), tables.get("test"))
 
 
+def unlabelled_features(path: Path, width: int) -> Features:
+    """The array `features` of an .npz file, of the training data's width.
+
+    Raises:
+        DataError: The file is missing, damaged, or holds something else.
+    """
+    arrays = read_arrays(path)
+    if "features" not in arrays:
+        raise DataError(f"{path}: has no `features`; found {', '.join(f'`{name}`' for name in arrays) or 'nothing'}")
+    features = checked_features(f"{path}: `features`", arrays["features"])
+    require_width(f"{path}: `features`", features, width)
+    return features
+
+
 def checked_features(where: str, features: Any) -> Features:
     """Features as float32 [n, d], C-contiguous.
 

@@ -10,6 +10,7 @@ from scipy.special import log_softmax, logsumexp
 
 from compresslab.distillation.feed import Feed
 from compresslab.distillation.scoring import predicted
+from compresslab.measure.embedding_metrics import alike
 from compresslab.teacher import OUTPUT
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ def explained(module: nn.Module, recipe: Recipe, context: Context) -> float:
     """The share of the teacher's answers on the training samples that the student reproduces.
 
     1 - KL(teacher || student) / KL(teacher || the teacher's mean answer) for classes, at T = 1; the same with squared
-    differences for a regression. 1 is a perfect copy, 0 is as good as always giving the mean answer.
+    differences for a regression. 1 is a perfect copy, 0 is as good as always giving the mean answer. Of embeddings,
+    which may differ in width, it is the share of the variance of the teacher's cosines between samples that is linear
+    in the student's; 0 also where they run against each other.
     """
     assert context.teacher is not None, "there is a teacher to be explained"
     task = context.task
@@ -44,6 +47,8 @@ def explained(module: nn.Module, recipe: Recipe, context: Context) -> float:
     view = feed.view(0)
     teacher = feed.answered("train", view, rows)
     student = predicted(module, task, "train", rows, view, recipe.mixup)
+    if task.kind == "embedding":
+        return max(alike(student, teacher), 0.0) ** 2
     return explained_share(student, teacher, classes=bool(task.labels))
 
 

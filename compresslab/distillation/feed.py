@@ -43,6 +43,7 @@ class Feed:
         # Where nothing is augmented or mixed all views are the same, and the teacher has to answer one only.
         self._views = 1 if task.augmentation.changes_nothing and not recipe.mixup else recipe.views
         self.steps = len(epoch_order(self._labelled + self._unlabelled, recipe.batch, context.seed, 0))
+        self._together = task.together(_TRAIN)
         self._answers = self._ask()
 
     def view(self, epoch: int) -> int:
@@ -56,13 +57,26 @@ class Feed:
         """The batches of an epoch."""
         transfer = self._transfer_rows(epoch)
         total = self._labelled + self._unlabelled
-        for order in epoch_order(total, self._recipe.batch, self._context.seed, epoch):
+        for order in self._orders(total, epoch):
             train = order[order < self._labelled]
             parts = [self._part(_TRAIN, train, self.view(epoch))]
             if len(train) < len(order):
                 rows = transfer[order[order >= self._labelled] - self._labelled]
                 parts.append(self._part(_TRANSFER, rows, self.view(epoch)))
             yield parts[0] if len(parts) == 1 else _joined(parts)
+
+    def _orders(self, total: int, epoch: int) -> list[Rows]:
+        """The samples of every batch; those of a group of queries and documents as far as they fit into one."""
+        orders = epoch_order(total, self._recipe.batch, self._context.seed, epoch)
+        if self._together is None:
+            return orders
+        rng = np.random.default_rng([self._context.seed, epoch, 2])
+        _, number = np.unique(self._together, return_inverse=True)
+        groups = np.concatenate([number, number.max() + 1 + np.arange(total - len(number))])
+        # Groups in a random order, and the samples of each in one, of which there may be more than a batch takes.
+        order = np.lexsort((rng.permutation(total), rng.permutation(int(groups.max()) + 1)[groups]))
+        size = len(orders[0])
+        return [order[start : start + size] for start in range(0, len(orders) * size, size)]
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -119,7 +133,7 @@ class Feed:
         )
 
     def _targets(self, split: str, rows: Rows, view: int) -> torch.Tensor | None:
-        """Classes [b], or shares of each class [b, classes] where samples are mixed, or numbers [b]."""
+        """Classes or groups [b], or shares of each class [b, classes] where samples are mixed, or numbers [b]."""
         task, mixup = self._context.task, self._recipe.mixup
         targets = task.splits[split].targets
         if targets is None:

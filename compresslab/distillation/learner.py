@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Learner(nn.Module):
-    """The student, and the projectors of its features, which are thrown away after the training.
+    """The student, and the projectors of its features or outputs, which are thrown away after the training.
 
     Args:
         student: The network that learns.
@@ -37,7 +37,7 @@ class Learner(nn.Module):
         self.projectors = nn.ModuleDict()
         if not any(term.projected for term in terms):
             return
-        seen = self._example(example)
+        seen, outputs = self._example(example)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             for index, term in enumerate(terms):
@@ -46,6 +46,9 @@ class Learner(nn.Module):
                 for place, (ours, theirs) in enumerate(term.layers):
                     shapes = seen[ours].shape, example.teacher[theirs].shape
                     self.projectors[_key(index, place)] = projector(*shapes)
+                widths = outputs.shape, example.teacher[OUTPUT].shape if OUTPUT in example.teacher else outputs.shape
+                if not term.layers and not term.reduced and widths[0] != widths[1]:
+                    self.projectors[_output(index)] = projector(*widths)
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The student's outputs, and its features by term and layer, projected where the term asks for it."""
@@ -56,15 +59,17 @@ class Learner(nn.Module):
             for place, name in enumerate(layers):
                 key = _key(index, place)
                 features[key] = self.projectors[key](seen[name]) if key in self.projectors else seen[name]
+            if _output(index) in self.projectors:
+                features[_output(index)] = self.projectors[_output(index)](outputs)
         return outputs, features
 
-    def _example(self, example: Batch) -> Mapping[str, Tensor]:
+    def _example(self, example: Batch) -> tuple[Mapping[str, Tensor], Tensor]:
         was_training = self.student.training
         self.student.eval()
         with torch.no_grad(), tapped(self.student, self._names) as seen:
-            self.student(example.inputs)
+            outputs = self.student(example.inputs)
         self.student.train(was_training)
-        return dict(seen)
+        return dict(seen), outputs
 
 
 class TotalLoss:
@@ -73,11 +78,14 @@ class TotalLoss:
     Args:
         terms: With their weights.
         task: Whose own loss the task's term is.
+        reduction: What brings the teacher's outputs to the student's width [teacher's, student's], for terms that ask
+            for it.
     """
 
-    def __init__(self, terms: Sequence[Term], task: Task) -> None:
+    def __init__(self, terms: Sequence[Term], task: Task, reduction: Tensor | None = None) -> None:
         self._terms = tuple(terms)
         self._task = task
+        self._reduction = reduction
 
     def __call__(self, learner: nn.Module, batch: Batch) -> Tensor:
         """A scalar. With several processes every one computes it of the whole batch."""
@@ -88,11 +96,12 @@ class TotalLoss:
         targets = whole.targets
         if targets is not None and whole.labelled is not None:
             targets = targets[whole.labelled]
+        teacher = whole.teacher.get(OUTPUT)
         values = []
         for index, term in enumerate(self._terms):
             seen = Seen(
                 outputs=outputs,
-                teacher=whole.teacher.get(OUTPUT),
+                teacher=self._reduced(teacher) if term.reduced else teacher,
                 features=tuple(features[_key(index, place)] for place in range(len(term.layers))),
                 teacher_features=tuple(whole.teacher[theirs] for _, theirs in term.layers),
                 targets=targets,
@@ -100,9 +109,15 @@ class TotalLoss:
                 task_loss=self._task.loss,
                 scale=self._task.target_scale,
                 labelled_weight=labelled_weight(whole.labelled, batch.labelled_share),
+                projected=features.get(_output(index)),
             )
             values.append(term.weight * term.value(seen))
         return torch.stack(values).sum()
+
+    def _reduced(self, teacher: Tensor | None) -> Tensor | None:
+        if teacher is None or self._reduction is None:
+            return teacher
+        return teacher.float() @ self._reduction.to(teacher.device)
 
 
 def labelled_weight(labelled: Tensor | None, share: float | None) -> float:
@@ -112,3 +127,7 @@ def labelled_weight(labelled: Tensor | None, share: float | None) -> float:
 
 def _key(term: int, place: int) -> str:
     return f"term{term}layer{place}"
+
+
+def _output(term: int) -> str:
+    return f"term{term}output"

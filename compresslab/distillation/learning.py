@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from compresslab.distillation.feed import Feed
 from compresslab.distillation.learner import Learner, TotalLoss
 from compresslab.distillation.recipe import Recipe
+from compresslab.distillation.reduction import reduction
 from compresslab.teacher import OUTPUT
 from compresslab.training import Epoch, FitSettings, epoch_order, fit
 
@@ -44,8 +45,10 @@ def learn(
         wanted.insert(0, OUTPUT)
     feed = Feed(context, recipe, list(dict.fromkeys(wanted)), unlabelled=bool(wanted))
     learner = Learner(module, terms, feed.first(_EXAMPLES), context.seed)
+    found = reduction(module, terms, context, feed)
+    loss = TotalLoss(terms, context.task, None if found is None else found.matrix)
     return fit(
-        learner, feed.batches, feed.steps, TotalLoss(terms, context.task), recipe,
+        learner, feed.batches, feed.steps, loss, recipe,
         seed=context.seed, device=context.device, scratch=context.scratch, progress=context.progress, phase=phase,
         until=until,
     )  # fmt: skip

@@ -9,9 +9,11 @@ import numpy.typing as npt
 import torch
 
 from compresslab.distillation.learner import Learner, TotalLoss
+from compresslab.distillation.reduction import output_width, require_narrower
 from compresslab.errors import BadInput, ModelError
 from compresslab.models.taps import tapped
 from compresslab.teacher import OUTPUT, NetworkTeacher
+from compresslab.teacher.answers import require_columns
 from compresslab.training import Batch
 
 if TYPE_CHECKING:
@@ -70,18 +72,18 @@ def _answered(teacher: nn.Module, layers: list[str], task: Task, rows: npt.NDArr
     place = next((parameter.device for parameter in teacher.parameters()), inputs.device)
     with tapped(teacher, layers) as seen:
         outputs = teacher(inputs.to(place)).cpu()
-    if outputs.shape != (len(rows), task.outputs):
-        raise ModelError(
-            f"the teacher answers with shape {list(outputs.shape)}, but the task has {task.outputs} labels and needs "
-            f"{[len(rows), task.outputs]}; give a teacher that was trained on the same labels"
-        )
+    require_columns("the teacher", tuple(outputs.shape), len(rows), task)
     targets = None if split.targets is None else torch.from_numpy(split.targets[rows])
     return Batch(inputs, targets, None, {OUTPUT: outputs, **{name: values.cpu() for name, values in seen.items()}})
 
 
 def _require_computed(name: str, term: Term, student: nn.Module, batch: Batch, task: Task) -> None:
     try:
-        TotalLoss([term], task)(Learner(student, [term], batch, 0), batch)
+        reduction = None
+        if term.reduced:
+            wide = batch.teacher[OUTPUT].shape[1]
+            reduction = torch.eye(wide, require_narrower(output_width(student, batch.inputs), wide))
+        TotalLoss([term], task, reduction)(Learner(student, [term], batch, 0), batch)
     except BadInput as error:
         raise ModelError(f"`{name}`: {error}") from error
     except (RuntimeError, ValueError, TypeError, KeyError) as error:

@@ -2,114 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, Protocol
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from compresslab import losses
+from compresslab.distillation.embedding_terms import Embedding, MarginMse, Similarity
+from compresslab.distillation.seen import OfOutputs, Seen, Temperature, Term, Weight
 from compresslab.one_of import the_one
 from compresslab.settings import Settings
 
-Weight = Annotated[float, Field(ge=0)]
-Temperature = Annotated[float, Field(gt=0)]
+__all__ = ["Embedding", "Huber", "Kd", "LossTerm", "MarginMse", "Seen", "Similarity", "TaskTerm", "Term"]
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What a term may read of a batch.
-
-    Args:
-        outputs: The student's, [b, outputs].
-        teacher: The teacher's for the same samples; None without a teacher.
-        features: The student's features for each of the term's layers, projected where the term asks for it.
-        teacher_features: The teacher's for the same.
-        targets: Of the labelled samples, [n] or [n, outputs]; None where there are none in the batch.
-        labelled: Which samples these are, bool [b]; None for all.
-        task_loss: (outputs, targets) -> scalar.
-        scale: The deviation of the targets; 1 for classes.
-        labelled_weight: What a mean over the labelled samples is multiplied by: 1, unless this is a part of a batch,
-            whose labelled samples are fewer or more than its equal share.
-    """
-
-    outputs: Tensor
-    teacher: Tensor | None
-    features: tuple[Tensor, ...]
-    teacher_features: tuple[Tensor, ...]
-    targets: Tensor | None
-    labelled: Tensor | None
-    task_loss: Callable[[Tensor, Tensor], Tensor]
-    scale: float = 1.0
-    labelled_weight: float = 1.0
-
-    @property
-    def answers(self) -> Tensor:
-        """The teacher's outputs, which must be there."""
-        assert self.teacher is not None, "terms that read the teacher are left out where there is none"
-        return self.teacher
-
-    def on_labelled(self, loss: Callable[[Tensor], Tensor]) -> Tensor:
-        """The loss of the labelled samples' targets, as it counts in the whole batch; 0 where the batch has none."""
-        if self.targets is None or len(self.targets) == 0:
-            return self.outputs.float().sum() * 0.0
-        return self.labelled_weight * loss(self.targets)
-
-    def of_labelled(self, values: Tensor) -> Tensor:
-        """The rows of the labelled samples."""
-        return values if self.labelled is None else values[self.labelled]
-
-
-class Term(Protocol):
-    """One part of a loss. `weight` multiplies `value`."""
-
-    @property
-    def weight(self) -> float:
-        """What the term is multiplied by."""
-
-    @property
-    def reads_teacher(self) -> bool:
-        """Whether there must be a teacher."""
-
-    @property
-    def reads_classes(self) -> bool:
-        """Whether the term takes outputs for logits of classes."""
-
-    @property
-    def reads_labels(self) -> bool:
-        """Whether the term needs the class of each sample, so that it skips unlabelled ones and refuses mixed ones."""
-
-    @property
-    def projected(self) -> bool:
-        """Whether the student's features go through a learned projector, which is thrown away after the training."""
-
-    @property
-    def layers(self) -> tuple[tuple[str, str], ...]:
-        """The layers whose features it reads: (the student's, the teacher's)."""
-
-    def value(self, seen: Seen) -> Tensor:
-        """The term, a scalar, before it is weighted."""
-
-
-class _OfOutputs(Settings):
-    """A term between the outputs of student and teacher."""
-
-    reads_teacher: ClassVar[bool] = True
-    reads_classes: ClassVar[bool] = True
-    reads_labels: ClassVar[bool] = False
-    projected: ClassVar[bool] = False
-    weight: Weight = 1.0
-    """What the term is multiplied by."""
-
-    @property
-    def layers(self) -> tuple[tuple[str, str], ...]:
-        """None."""
-        return ()
-
-
-class TaskTerm(_OfOutputs):
+class TaskTerm(OfOutputs):
     """The task's own loss, on labelled samples."""
 
     reads_teacher: ClassVar[bool] = False
@@ -120,7 +28,7 @@ class TaskTerm(_OfOutputs):
         return seen.on_labelled(lambda targets: seen.task_loss(seen.of_labelled(seen.outputs), targets))
 
 
-class Kd(_OfOutputs):
+class Kd(OfOutputs):
     """Soft targets (Hinton et al. 2015)."""
 
     temperature: Temperature = 4.0
@@ -131,7 +39,7 @@ class Kd(_OfOutputs):
         return losses.kd(seen.outputs, seen.answers, self.temperature)
 
 
-class StandardisedKd(_OfOutputs):
+class StandardisedKd(OfOutputs):
     """Soft targets of standardised logits, so that the student need not match the teacher's scale."""
 
     temperature: Temperature = 2.0
@@ -142,7 +50,7 @@ class StandardisedKd(_OfOutputs):
         return losses.standardised_kd(seen.outputs, seen.answers, self.temperature)
 
 
-class Dkd(_OfOutputs):
+class Dkd(OfOutputs):
     """Decoupled distillation: the target class and the others, weighted apart."""
 
     reads_labels: ClassVar[bool] = True
@@ -161,7 +69,7 @@ class Dkd(_OfOutputs):
         )
 
 
-class Nkd(_OfOutputs):
+class Nkd(OfOutputs):
     """Normalised distillation: the teacher's belief in the target class, and the other classes among themselves."""
 
     reads_labels: ClassVar[bool] = True
@@ -176,7 +84,7 @@ class Nkd(_OfOutputs):
         return seen.on_labelled(lambda targets: losses.nkd(ours, theirs, targets, self.temperature, self.other_weight))
 
 
-class Dist(_OfOutputs):
+class Dist(OfOutputs):
     """Correlation of predictions, within samples and within classes."""
 
     temperature: Temperature = 1.0
@@ -191,7 +99,7 @@ class Dist(_OfOutputs):
         return losses.dist(seen.outputs, seen.answers, self.temperature, self.inter_weight, self.intra_weight)
 
 
-class HardLabel(_OfOutputs):
+class HardLabel(OfOutputs):
     """Cross-entropy to the teacher's first choice."""
 
     def value(self, seen: Seen) -> Tensor:
@@ -199,7 +107,7 @@ class HardLabel(_OfOutputs):
         return losses.hard_label(seen.outputs, seen.answers)
 
 
-class Huber(_OfOutputs):
+class Huber(OfOutputs):
     """The teacher's continuous outputs, in deviations of the targets."""
 
     reads_classes: ClassVar[bool] = False
@@ -211,7 +119,7 @@ class Huber(_OfOutputs):
         return losses.huber(seen.outputs, seen.answers, seen.scale, self.delta)
 
 
-class _OfLayers(_OfOutputs):
+class _OfLayers(OfOutputs):
     """A term between the features of two layers."""
 
     reads_classes: ClassVar[bool] = False
@@ -260,38 +168,15 @@ class Rkd(_OfLayers):
         )
 
 
-class Similarity(_OfLayers):
-    """Which samples of a batch are alike: listwise KL over in-batch similarities."""
-
-    temperature: Temperature = 0.1
-    """T of the softmax over cosines."""
-
-    def value(self, seen: Seen) -> Tensor:
-        """See `losses.similarity_kl`."""
-        student, teacher = seen.features[0].flatten(1), seen.teacher_features[0].flatten(1)
-        return losses.similarity_kl(student, teacher, self.temperature)
-
-
-class Embedding(_OfLayers):
-    """Embedding regression, after a learned projection where widths differ."""
-
-    projected: ClassVar[bool] = True
-    distance: Literal["cosine", "mse"] = "cosine"
-    """`cosine` leaves the length free."""
-
-    def value(self, seen: Seen) -> Tensor:
-        """See `losses.cosine` and `losses.mse`."""
-        compare = losses.cosine if self.distance == "cosine" else losses.mse
-        return compare(seen.features[0].flatten(1), seen.teacher_features[0].flatten(1))
-
-
 class HiddenStates(Settings):
     """Hidden states of transformer layers, each after a learned projection (TinyBERT)."""
 
     reads_teacher: ClassVar[bool] = True
     reads_classes: ClassVar[bool] = False
+    reads_groups: ClassVar[bool] = False
     reads_labels: ClassVar[bool] = False
     projected: ClassVar[bool] = True
+    reduced: ClassVar[bool] = False
     weight: Weight = 1.0
     """What the term is multiplied by."""
     student: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
@@ -348,6 +233,8 @@ class LossTerm(Settings):
     """Which samples of a batch are alike."""
     embedding: Embedding | None = None
     """Embedding regression."""
+    margin_mse: MarginMse | None = None
+    """How much nearer a query is to its document than to another one."""
     hidden_states: HiddenStates | None = None
     """Hidden states of transformer layers."""
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 GRAPH = "model"
 FILE = "model.onnx"
-LOGITS, SCORE = "logits", "score"
+LOGITS, SCORE, EMBEDDING = "logits", "score", "embedding"
 _BATCH = 256
 _DEFAULT_SESSION = SessionOptions()
 
@@ -48,6 +48,7 @@ def export(
     inputs: npt.NDArray[np.float32],
     provenance: Mapping[str, Any],
     target: str | None = None,
+    embedding: bool = False,
     targets: npt.NDArray[Any] | None = None,
     metric: str | None = None,
     session: SessionOptions = _DEFAULT_SESSION,
@@ -55,8 +56,8 @@ def export(
 ) -> Artifact:
     """Writes `model.onnx` and `manifest.json` into `folder`; the same model gives the same bytes.
 
-    The graph takes `input` [batch, ...] and gives `logits` [batch, classes], or `score` [batch, 1] where there are no
-    labels; an ONNX file keeps the names it has.
+    The graph takes `input` [batch, ...] and gives `logits` [batch, classes], `embedding` [batch, width], or `score`
+    [batch, 1] where it is neither; an ONNX file keeps the names it has.
     Parameters and multiply-adds are those of the network, before it is rewritten for ONNX Runtime's kernels.
 
     Args:
@@ -67,6 +68,7 @@ def export(
         inputs: Real inputs, float32 [n, ...], n >= 2, on which ONNX Runtime and torch must agree.
         provenance: Where the model comes from; plain data.
         target: What the one number of a regression is.
+        embedding: Whether the output is an embedding.
         targets: Of the inputs, and
         metric: the name of the task's metric, by which a fake-quantized network is held against its ONNX file; see
             `fidelity.check_fidelity`. Left out, only parity is checked.
@@ -87,7 +89,7 @@ def export(
         network, graph = None, ir.from_proto(read_model(model.path))
     else:
         network = copy.deepcopy(model.module).cpu().eval()
-        graph = to_onnx(network, torch.from_numpy(inputs[:2]), LOGITS if labels else SCORE)
+        graph = to_onnx(network, torch.from_numpy(inputs[:2]), output_name(labels, embedding))
     costs = graph_costs(ir.to_proto(graph))
     if network is not None:
         rewrite(graph)
@@ -99,16 +101,20 @@ def export(
     parity = fidelity = None
     if network is not None:
         given = _run(path, inputs, session)
-        parity = check_parity(torch_outputs(network, inputs), given, tolerance, quantized=kernels.eligible > 0)
+        parity = check_parity(
+            torch_outputs(network, inputs), given, tolerance, quantized=kernels.eligible > 0, embedding=embedding
+        )
         simulated = model.simulated if isinstance(model, TorchModel) else None
         if simulated is not None and targets is not None and metric is not None:
             simulated = copy.deepcopy(simulated).cpu().eval()
             fidelity = check_fidelity(torch_outputs(simulated, inputs), given, targets, metric)
+    info = _describe(path, graph)
     manifest = Manifest(
-        graphs={GRAPH: _describe(path, graph)},
+        graphs={GRAPH: info},
         preprocessing=preprocessing,
         labels=tuple(labels),
         target=target,
+        embedding=_width(path, info) if embedding else None,
         session=session,
         params=costs.params,
         macs=costs.macs,
@@ -119,6 +125,21 @@ def export(
     )
     write_manifest(folder, manifest)
     return Artifact(folder, {GRAPH: path}, manifest)
+
+
+def output_name(labels: Sequence[str], embedding: bool) -> str:
+    """What a graph's output is called, by what it is."""
+    return LOGITS if labels else EMBEDDING if embedding else SCORE
+
+
+def _width(path: Path, info: GraphInfo) -> int:
+    width = info.outputs[0].shape[-1]
+    if not isinstance(width, int):
+        raise ArtifactError(
+            f"{path}: the width of the embedding is not fixed in the graph ({list(info.outputs[0].shape)}); export it "
+            "with a fixed last dimension"
+        )
+    return width
 
 
 def _run(path: Path, inputs: npt.NDArray[np.float32], options: SessionOptions) -> npt.NDArray[np.float32]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from compresslab.errors import ParityError
 from compresslab.measure.measurement import Fidelity
+from compresslab.measure.metric_names import CLASS_METRICS
 from compresslab.measure.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -29,12 +30,13 @@ def check_fidelity(torch_out: Array, onnx_out: Array, targets: npt.NDArray[np.ge
     answers which were nearly a tie, in either direction alike: of d examples that only one side has right, the balance
     is zero with a deviation of sqrt(d). So the metric may differ by half a point and three such deviations; more is no
     rounding but a fault, such as products that saturate, weights that another grid was used for, or a quantizer that
-    was dropped. The answers must agree on 98 % of the inputs, scores be correlated by as much.
+    was dropped. Of retrieval the balance of the queries counts likewise, each by how much its answer has changed. The
+    answers must agree on 98 % of the inputs, scores, and cosines between embeddings, be correlated by as much.
 
     Args:
         torch_out: float32 [n, outputs], of the fake-quantized network.
         onnx_out: float32 [n, outputs], of ONNX Runtime.
-        targets: Class indices or scores [n].
+        targets: Class indices, groups or scores [n].
         metric: The task's, by its name.
 
     Raises:
@@ -44,7 +46,10 @@ def check_fidelity(torch_out: Array, onnx_out: Array, targets: npt.NDArray[np.ge
     ours, theirs = how.value(torch_out, targets), how.value(onnx_out, targets)
     agreement = how.agreement(torch_out, onnx_out)
     allowed = _ALLOWED
-    if targets.dtype.kind == "i":
+    if how.mean_of_shares and metric not in CLASS_METRICS:
+        one, other = (how.outcomes(outputs, targets) for outputs in (torch_out, onnx_out))
+        allowed += _SIGMAS * math.sqrt(float(((one - other) ** 2).sum())) / len(one)
+    elif metric in CLASS_METRICS:
         right = [outputs.argmax(1) == targets for outputs in (torch_out, onnx_out)]
         allowed += _SIGMAS * math.sqrt(int((right[0] != right[1]).sum())) / len(targets)
     if not abs(ours - theirs) <= allowed:

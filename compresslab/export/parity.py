@@ -15,7 +15,8 @@ Array = npt.NDArray[np.float32]
 _WORST = 3
 _LEAST_AGREEMENT = 0.99
 _LEAST_CORRELATION = 0.99
-# Logits below one are rounding; scores may be of any size.
+_LEAST_COSINE = 0.99
+# Logits below one are rounding; scores and embeddings may be of any size.
 _SMALLEST_SCORE = 1e-6
 _QUANTIZED_TOLERANCE = 0.1
 _TIE = 0.01
@@ -30,7 +31,9 @@ def torch_outputs(module: nn.Module, inputs: Array) -> Array:
     return outputs
 
 
-def check_parity(torch_out: Array, onnx_out: Array, tolerance: float, *, quantized: bool) -> Parity:
+def check_parity(
+    torch_out: Array, onnx_out: Array, tolerance: float, *, quantized: bool, embedding: bool = False
+) -> Parity:
     """The largest difference, if it is small enough.
 
     A float graph does the same arithmetic in another order: no difference may exceed `tolerance` times the largest
@@ -40,13 +43,16 @@ def check_parity(torch_out: Array, onnx_out: Array, tolerance: float, *, quantiz
     two, and one such step moves others. It must predict the same (the same largest output) for 99 % of the inputs,
     not counting those where torch's two candidates are closer than a hundredth of the largest magnitude, and no
     difference may exceed a tenth of it. Where there is one output, a score, neither says much, as it may lie far from
-    zero: the two must be correlated by 0.99, and no difference may exceed a tenth of the range of torch's.
+    zero: the two must be correlated by 0.99, and no difference may exceed a tenth of the range of torch's. Embeddings
+    must point the same way, with a cosine of 0.99 for 99 % of the inputs, and no difference may exceed a tenth of the
+    largest magnitude.
 
     Args:
         torch_out: float32 [n, outputs].
         onnx_out: float32 [n, outputs].
         tolerance: For float graphs.
         quantized: Which of the two rules holds.
+        embedding: Whether the outputs are embeddings.
 
     Raises:
         ParityError: Names the worst examples by index, with both outputs.
@@ -54,8 +60,8 @@ def check_parity(torch_out: Array, onnx_out: Array, tolerance: float, *, quantiz
     if torch_out.shape != onnx_out.shape:
         raise ParityError(f"torch gives outputs of shape {torch_out.shape}, ONNX Runtime of {onnx_out.shape}")
     scale = float(np.abs(torch_out).max())
-    is_score = torch_out.shape[1:] == (1,)
-    limit = tolerance * max(_SMALLEST_SCORE if is_score else 1.0, scale)
+    is_score = torch_out.shape[1:] == (1,) and not embedding
+    limit = tolerance * max(_SMALLEST_SCORE if is_score or embedding else 1.0, scale)
     if quantized:
         limit = (
             max(limit, _QUANTIZED_TOLERANCE * float(np.ptp(torch_out))) if is_score else _QUANTIZED_TOLERANCE * scale
@@ -70,6 +76,8 @@ def check_parity(torch_out: Array, onnx_out: Array, tolerance: float, *, quantiz
         raise ParityError(_explain(what, _largest(difference, limit), torch_out, onnx_out))
     if quantized and is_score:
         _require_correlation(torch_out, onnx_out, difference, limit)
+    elif quantized and embedding:
+        _require_directions(torch_out, onnx_out)
     elif quantized:
         margin = _margin_of_disagreement(torch_out, onnx_out)
         agreement = float((margin <= _TIE * scale).mean())
@@ -87,6 +95,19 @@ def _require_correlation(torch_out: Array, onnx_out: Array, difference: Array, l
     if correlation < _LEAST_CORRELATION:
         what = f"give scores that are correlated by only {correlation:.3f}, where {_LEAST_CORRELATION} is demanded"
         raise ParityError(_explain(what, _largest(difference, 0.0), torch_out, onnx_out))
+
+
+def _require_directions(torch_out: Array, onnx_out: Array) -> None:
+    lengths = np.linalg.norm(torch_out, axis=1) * np.linalg.norm(onnx_out, axis=1)
+    products = (torch_out * onnx_out).sum(axis=1)
+    cosines = np.divide(products, lengths, out=np.ones_like(products), where=lengths > 0)
+    agreement = float((cosines >= _LEAST_COSINE).mean())
+    if agreement < _LEAST_AGREEMENT:
+        what = (
+            f"give embeddings of one direction (cosine {_LEAST_COSINE}) for only {agreement:.1%} of the inputs, where "
+            f"{_LEAST_AGREEMENT:.0%} is demanded"
+        )
+        raise ParityError(_explain(what, _largest(1 - cosines, 1 - _LEAST_COSINE), torch_out, onnx_out))
 
 
 def _margin_of_disagreement(torch_out: Array, onnx_out: Array) -> Array:

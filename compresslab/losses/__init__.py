@@ -8,6 +8,7 @@ from compresslab.losses.cross_modal import contrastive, contrastive_kl, feature_
 from compresslab.losses.decoupled import dkd, nkd
 from compresslab.losses.embeddings import PrincipalComponents, cosine, margin_mse, mse, principal_components
 from compresslab.losses.features import attention_transfer, hint, projector
+from compresslab.losses.grouped import grouped_contrastive, grouped_margin_mse
 from compresslab.losses.logits import dist, hard_label, kd, standardised_kd
 from compresslab.losses.regression import huber
 from compresslab.losses.relations import rkd_angle, rkd_distance, similarity_kl
@@ -23,6 +24,8 @@ __all__ = [
     "dist",
     "dkd",
     "feature_mse",
+    "grouped_contrastive",
+    "grouped_margin_mse",
     "hard_label",
     "hidden_states",
     "hint",

@@ -72,6 +72,8 @@ class Manifest(Settings):
     """Names of the outputs, in order; empty where they are no classes."""
     target: str | None = None
     """What the one number of the output is, in the units of the training data; None where it is none."""
+    embedding: int | None = None
+    """The width of the output, where it is an embedding: its directions are compared by cosine."""
     session: SessionOptions = SessionOptions()
     params: int
     macs: int

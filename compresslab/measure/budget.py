@@ -9,11 +9,11 @@ from pydantic import Field
 
 from compresslab.errors import ConfigError, Problem, did_you_mean
 from compresslab.measure.measurement import Estimate, Latency, Measurement
-from compresslab.measure.metric_names import CLASS_METRICS, METRIC_NAMES, SCORE_METRICS
+from compresslab.measure.metric_names import CLASS_METRICS, EMBEDDING_METRICS, METRIC_NAMES, SCORE_METRICS
 from compresslab.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 Status = Literal["pass", "fail", "inconclusive"]
 
@@ -23,6 +23,7 @@ _Correlation = Annotated[float, Field(ge=-1.0, le=1.0)]
 _Drop = Annotated[float, Field(ge=-1.0, le=1.0)]
 
 _VALIDATION = "validation"
+_NO_TEACHER = "the teacher has no answers there, or none that are right"
 _PERCENTILES = ("p50", "p90", "p99")
 _COSTS = (*(f"{name}_ms" for name in _PERCENTILES), "bytes", "size_ratio", "speedup", "peak_rss_mb")
 
@@ -63,16 +64,26 @@ class Limits(Settings):
     r2_drop: _Drop | None = None
     """Below the share of the targets' variance that the baseline explains, at most."""
     retention: Annotated[dict[str, _Positive], Field(default_factory=dict)]
-    """Of the teacher's quality, at least, by `benchmark/metric`: 0.99 is one per cent lost."""
+    """Of the teacher's quality, at least, by `benchmark/metric`: 0.99 is one per cent lost. The loss is below that for
+    sure: the whole interval must be above. That on one of the task's benchmarks judges the model that was chosen, and
+    takes no part in choosing it."""
     peak_rss_mb: _Positive | None = None
     """Peak memory of a process that serves the model, at most, in millions of bytes."""
 
 
 class Budget(Limits):
-    """Limits; None is no limit. Quality is read on validation, latency at one of the bench's points."""
+    """Limits; None is no limit. Quality is read on validation, latency at one of the bench's points.
+
+    Of the task's benchmarks retention may be limited as well.
+    """
 
     point: Annotated[int, Field(ge=0)] = 0
     """Which of `bench.points` the latency limits are for."""
+
+    def choosing(self, benchmarks: Collection[str]) -> Budget:
+        """What of it may have a say in what is chosen: all but the limits on these benchmarks, by `benchmark/metric`."""
+        kept = {name: limit for name, limit in self.retention.items() if name not in benchmarks}
+        return self.model_copy(update={"retention": kept})
 
 
 @dataclass(frozen=True)
@@ -102,6 +113,7 @@ class _Limit:
     limit: float
     measured: Estimate | None
     where: str = ""
+    unknown: str = "too few calls were made to know; raise bench.min_count"
 
     @property
     def status(self) -> Status:
@@ -118,7 +130,7 @@ class _Limit:
     def __str__(self) -> str:
         asked = f"{self.key}: {self.sense} {_figure(self.limit)}{self.where}, "
         if self.measured is None:
-            return f"{asked}but too few calls were made to know; raise bench.min_count: inconclusive"
+            return f"{asked}but {self.unknown}: inconclusive"
         value, low, high = self.measured.value, self.measured.low, self.measured.high
         interval = "" if low == high else f" [{_figure(low)}, {_figure(high)}]"
         return f"{asked}but measured {_figure(value)}{interval}: {self.status}"
@@ -136,7 +148,8 @@ def check(budget: Budget | None, measurement: Measurement, artifact_bytes: int) 
     """
     if budget is None:
         return BudgetResult("pass")
-    broken = unmeasured(budget, tuple(measurement.quality[_VALIDATION]), len(measurement.latency))
+    validation = tuple(measurement.quality[_VALIDATION])
+    broken = unmeasured(budget, validation, len(measurement.latency), benchmark_keys(measurement))
     if broken:
         raise ConfigError([Problem("budget", None, key, message) for key, message in broken])
     limits = [*_cost_limits(budget, measurement, artifact_bytes), *_quality_limits(budget, measurement)]
@@ -147,15 +160,25 @@ def check(budget: Budget | None, measurement: Measurement, artifact_bytes: int) 
     return BudgetResult(status, tuple(str(limit) for limit in missed))
 
 
-def unmeasured(budget: Budget, benchmarks: Sequence[str], points: int) -> list[tuple[str, str]]:
+def benchmark_keys(measurement: Measurement) -> tuple[str, ...]:
+    """The figures, `benchmark/metric`, that were measured beside test and that nothing is chosen by."""
+    validation = measurement.quality.get(_VALIDATION, {})
+    return tuple(name for values in measurement.quality.values() for name in values if name not in validation)
+
+
+def unmeasured(
+    budget: Budget, chosen_by: Sequence[str], points: int, beside: Sequence[str] = ()
+) -> list[tuple[str, str]]:
     """What the budget limits and nobody measures, as (key, message): known before anything runs.
 
     Args:
         budget: The budget.
-        benchmarks: The names, `benchmark/metric`, that quality is measured under.
+        chosen_by: The names, `benchmark/metric`, that quality is measured under on validation.
         points: How many points the bench has.
+        beside: Those of the task's benchmarks, of which retention may be limited too.
     """
-    measured = {name.rpartition("/")[2] for name in benchmarks}
+    benchmarks = (*chosen_by, *beside)
+    measured = {name.rpartition("/")[2] for name in chosen_by}
     problems = [
         (key, f"`{metric}` is not measured, but {_list(sorted(measured))}; {_metric_remedy(metric, measured)}")
         for metric in METRIC_NAMES
@@ -175,6 +198,8 @@ def unmeasured(budget: Budget, benchmarks: Sequence[str], points: int) -> list[t
 
 
 def _metric_remedy(metric: str, measured: set[str]) -> str:
+    if measured and measured <= set(EMBEDDING_METRICS):
+        return "the task's answers are embeddings: limit `retention`"
     kind = next(kind for kind in (CLASS_METRICS, SCORE_METRICS) if metric in kind)
     if measured and measured.isdisjoint(kind):
         other = CLASS_METRICS if kind is SCORE_METRICS else SCORE_METRICS
@@ -215,11 +240,20 @@ def _quality_limits(budget: Budget, measurement: Measurement) -> list[_Limit]:
             limits.append(_Limit(metric, "at least", at_least, qualities[metric]))
         if at_most is not None:
             limits.append(_Limit(f"{metric}_drop", "at most", at_most, drop))
+    kept = retentions(measurement)
     limits += [
-        _Limit(f"retention.{name}", "at least", limit, measurement.validation_retention.get(name))
+        _Limit(f"retention.{name}", "at least", limit, kept.get(name), unknown=_NO_TEACHER)
         for name, limit in budget.retention.items()
     ]
     return limits
+
+
+def retentions(measurement: Measurement) -> dict[str, Estimate]:
+    """What limits on retention read: of the task's own metric on validation, and on its benchmarks."""
+    beside = {
+        name: measurement.retention[name] for name in benchmark_keys(measurement) if name in measurement.retention
+    }
+    return {**measurement.validation_retention, **beside}
 
 
 def _percentile(latency: Latency, name: str) -> Estimate | None:

@@ -63,8 +63,8 @@ def check_retrieval(outputs: Outputs, targets: Targets) -> None:
     lonely = np.flatnonzero(queries & ~np.isin(groups, groups[~queries]))
     if len(lonely):
         raise DataError(
-            f"{len(lonely)} of {int(queries.sum())} queries have no document of their group (rows {_first(lonely)}), so "
-            "no answer to them is right; add their documents, or leave these queries out"
+            f"{len(lonely)} of {int(queries.sum())} queries have no document of their group (rows {_first(lonely)}), "
+            "so no answer to them is right; add their documents, or leave these queries out"
         )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from compresslab.errors import ConfigError, Problem, did_you_mean
+from compresslab.measure.budget import retentions
 from compresslab.measure.checked import Check
 from compresslab.measure.gate_latency import ERROR
 from compresslab.measure.measurement import Estimate
@@ -55,6 +56,9 @@ def measured_quality(
     from compresslab.measure.metrics import METRICS
     from compresslab.measure.quality import mcnemar, quality, quality_delta
 
+    if artifact.manifest.embedding is not None:
+        _require_kind(budget, ())
+        return []
     scores = split.targets.dtype.kind == "f"
     _require_kind(budget, SCORE_METRICS if scores else CLASS_METRICS)
     outputs = predict(artifact, split.inputs)
@@ -77,7 +81,9 @@ def measured_quality(
 
 
 def recorded_quality(budget: GateBudget, measurement: Measurement) -> list[Check]:
-    """As the run measured it on validation, by its 95 % intervals: the model is the same bytes, so this is not old.
+    """As the run measured it, by its 95 % intervals: the model is the same bytes, so this is not old.
+
+    Quality is that on validation; retention may be that on a benchmark of the task.
 
     Raises:
         ConfigError: The budget limits something that the run did not measure.
@@ -89,9 +95,10 @@ def recorded_quality(budget: GateBudget, measurement: Measurement) -> list[Check
     for key in quality_keys(budget):
         metric, name = key.removesuffix("_drop"), key.removeprefix("retention.")
         if name != key:
-            if name not in measurement.validation_retention:
-                raise _unmeasured(key, name, list(measurement.validation_retention))
-            checks.append(_recorded(key, budget.retention[name], measurement.validation_retention[name]))
+            kept = retentions(measurement)
+            if name not in kept:
+                raise _unmeasured(key, name, list(kept))
+            checks.append(_recorded(key, budget.retention[name], kept[name]))
         elif metric not in qualities:
             raise _unmeasured(key, metric, list(qualities))
         else:
@@ -105,7 +112,9 @@ def _require_kind(budget: GateBudget, allowed: tuple[str, ...]) -> None:
     wrong = [key for name in others for key in (name, f"{name}_drop") if getattr(budget, key) is not None]
     if wrong:
         listed = ", ".join(f"`{name}`" for name in allowed)
-        message = f"the model's answers are of another kind; limit one of {listed}, or their drops"
+        message = "the model's answers are embeddings; limit `retention`, as its run measured it"
+        if allowed:
+            message = f"the model's answers are of another kind; limit one of {listed}, or their drops"
         raise ConfigError([Problem("budget", None, key, message) for key in wrong])
 
 

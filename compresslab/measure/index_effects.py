@@ -20,8 +20,8 @@ _LARGEST = 127
 def index_effects(metric: Metric, outputs: Outputs, targets: Targets) -> IndexEffects:
     """The size of a vector, and the quality where the documents' vectors are kept as int8.
 
-    Documents are brought to length 1 and rounded to 255 steps a dimension (see `int8_vectors`); queries stay in float32,
-    as they are not stored.
+    Documents are brought to length 1 and rounded to 255 steps a dimension (see `int8_vectors`); queries stay in
+    float32, as they are not stored.
 
     Args:
         metric: One of retrieval.

@@ -57,8 +57,8 @@ class Parity:
 class Fidelity:
     """A fake-quantized network in torch against its ONNX file on the same `n` labelled inputs, by the task's metric.
 
-    `agreement` is of classes the share of equal answers, of scores their correlation, of embeddings that of cosines. `allowed` is by how much the two
-    values of the metric may differ.
+    `agreement` is of classes the share of equal answers, of scores their correlation, of embeddings that of the cosines
+    between samples. `allowed` is by how much the two values of the metric may differ.
     """
 
     metric: str

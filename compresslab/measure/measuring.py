@@ -65,7 +65,7 @@ class Measurer:
         benchmark: The benchmark's name; quality is reported as `benchmark/metric`.
         metric: A name in `metrics.METRICS`.
         bench: What to measure, and for how long.
-        benchmarks: Measured wherever `test` is, or `validation` where there is no test; nothing is chosen by them.
+        benchmarks: Measured wherever `test` is, and nothing is chosen by them.
     """
 
     def __init__(
@@ -116,9 +116,8 @@ class Measurer:
         """
         names = list(self._splits) if splits is None else list(dict.fromkeys([VALIDATION, *splits]))
         validation = self._splits[VALIDATION]
-        is_final = TEST in names or TEST not in self._splits
         reported = self._splits[TEST if TEST in names else VALIDATION]
-        benchmarks = self._benchmarks if is_final else ()
+        benchmarks = self._benchmarks if TEST in names else ()
         told = (reported, *benchmarks)
         others = {other.digest: other for other in (parent, baseline) if other is not None}
         samples = interleaved([artifact, *others.values()], validation.inputs, self._bench)

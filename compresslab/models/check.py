@@ -29,8 +29,10 @@ _SHOWN = 5
 Floats: TypeAlias = "npt.NDArray[np.float64]"
 
 
-def require_fit(model: TorchModel, inputs: npt.NDArray[np.float32], outputs: int) -> None:
+def require_fit(model: TorchModel, inputs: npt.NDArray[np.float32], outputs: int | None) -> None:
     """Runs the network, in eval mode, on inputs [b, ...] of the task, which asks for so many outputs.
+
+    None are embeddings, of any width.
 
     Raises:
         ModelError: It fails on them, or gives something else than finite numbers [b, outputs].
@@ -52,17 +54,27 @@ def require_fit(model: TorchModel, inputs: npt.NDArray[np.float32], outputs: int
         raise ModelError(f"{name} fails on inputs of shape {list(inputs.shape)}: {error}") from error
     finally:
         model.module.train(was_training)
-    expected = (len(inputs), outputs)
+    expected = (len(inputs), outputs or "width")
     if not isinstance(answers, Tensor):
-        raise ModelError(f"{name} returns a {type(answers).__name__}; it must return one tensor {list(expected)}")
-    if tuple(answers.shape) != expected:
+        raise ModelError(f"{name} returns a {type(answers).__name__}; it must return one tensor {_shape(expected)}")
+    if outputs is None:
+        if answers.ndim != 2 or len(answers) != len(inputs):
+            raise ModelError(
+                f"{name} returns shape {list(answers.shape)} for {len(inputs)} inputs, but the task asks for an "
+                f"embedding of each and needs {_shape(expected)}; pool the tokens or places of a sample"
+            )
+    elif tuple(answers.shape) != expected:
         asked = "asks for one number a sample" if outputs == 1 else f"has {outputs} labels"
         raise ModelError(
             f"{name} returns shape {list(answers.shape)} for {len(inputs)} inputs, but the task {asked} and needs "
-            f"{list(expected)}{'; add `.unsqueeze(1)`' if outputs == 1 and answers.ndim == 1 else ''}"
+            f"{_shape(expected)}{'; add `.unsqueeze(1)`' if outputs == 1 and answers.ndim == 1 else ''}"
         )
     if not torch.isfinite(answers).all():
         raise ModelError(f"{name} returns NaN or infinity on the task's own inputs; its weights are damaged")
+
+
+def _shape(expected: Sequence[int | str]) -> str:
+    return f"[{', '.join(map(str, expected))}]"
 
 
 def require_same_task(checkpoint: Path, labels: Sequence[str], preprocessing: Preprocessing) -> None:

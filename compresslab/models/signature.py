@@ -19,6 +19,8 @@ class Signature:
         center: What an answer of nothing is, in the units of the targets.
         scale: By how much targets typically differ from `center`. A network of ours computes in these units inside
             and answers in those of the targets, so that it learns targets of any size equally well.
+        any_width: Whether `outputs` is only what a new network gets, and one that is there may have another number:
+            embeddings.
     """
 
     reads: Reads
@@ -26,3 +28,4 @@ class Signature:
     outputs: int
     center: float = 0.0
     scale: float = 1.0
+    any_width: bool = False

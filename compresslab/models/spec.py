@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,6 +68,8 @@ class ModelSpec(Settings):
     network in it, which is not run unless it is named here."""
     arguments: dict[str, JsonValue] = Field(default_factory=dict)
     """Keyword arguments of the `python` function, or of the `timm` network, such as `img_size`."""
+    width: int | None = Field(None, ge=1)
+    """Of the embedding of a new `residual`, `mlp` or `timm` network; null takes the task's."""
     weights: FilePath | None = None
     """A .safetensors file, or a .pt file with a state dict, for `residual`, `mlp`, `timm` or `python`."""
 
@@ -102,6 +105,8 @@ class ModelSpec(Settings):
             require_local(self.timm, self.arguments)
         elif self.classes is not None:
             raise ValueError("`classes` are those of a `timm` network; leave them out")
+        if self.width is not None and (self.residual, self.mlp, self.timm) == (None, None, None):
+            raise ValueError("`width` is that of a new `residual`, `mlp` or `timm` network; leave it out")
         for source in ("checkpoint", "hf"):
             if self.weights is not None and getattr(self, source) is not None:
                 raise ValueError(f"`{source}` has weights of its own; leave out `weights`")
@@ -148,6 +153,10 @@ class ModelSpec(Settings):
         from compresslab.models.builder import construct, read_builder
         from compresslab.models.weights import load_weights
 
+        if self.width is not None:
+            if not signature.any_width:
+                raise ModelError("`width` is that of an embedding, and the task is none of embeddings; leave it out")
+            signature = replace(signature, outputs=self.width)
         if seed is not None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
@@ -219,17 +228,22 @@ def _require_same(where: str, builder: AnyBuilder, signature: Signature) -> None
     """Refuses a checkpoint for another task, as far as its builder tells; a `python` network is tried out later."""
     if builder.kind in ("residual", "timm"):
         _require_reads(where, "images", signature)
-        _require_equal(where, builder.classes, signature.outputs, "classes")
+        _require_outputs(where, builder.classes, signature, "classes")
         _require_equal(where, builder.in_channels, signature.inputs, "channels")
     elif builder.kind == "hf":
         _require_reads(where, "images", signature)
-        _require_equal(where, builder.outputs, signature.outputs, "classes")
+        _require_outputs(where, builder.outputs, signature, "classes")
         if builder.channels is not None:
             _require_equal(where, builder.channels, signature.inputs, "channels")
     elif builder.kind == "mlp":
         _require_reads(where, "features", signature)
-        _require_equal(where, builder.outputs, signature.outputs, "outputs")
+        _require_outputs(where, builder.outputs, signature, "outputs")
         _require_equal(where, builder.inputs, signature.inputs, "features")
+
+
+def _require_outputs(where: str, found: int, signature: Signature, what: str) -> None:
+    if not signature.any_width:
+        _require_equal(where, found, signature.outputs, what)
 
 
 def _require_equal(where: str, found: int, wanted: int, what: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from compresslab.report import figures
+from compresslab.report.benchmarks import worst
 from compresslab.report.lineage import baseline, metric_label, names, point_by_id, reported_split
 from compresslab.report.table import reported_quality
 
@@ -37,8 +38,10 @@ def comparison(results: Results, point: PointResult) -> str:
         f"{named[root['id']]}, at {figures.points(versus['quality_delta'])} points of {reported_split(results)} "
         f"{metric_label(results)}"
     )
-    quality = reported_quality(results, point)
-    return f"{sentence} ({figures.percent_interval(quality)} %)." if quality else f"{sentence}."
+    quality, beside = reported_quality(results, point), worst(results, point)
+    if quality:
+        sentence = f"{sentence} ({figures.percent_interval(quality)} %)"
+    return f"{sentence}; {beside}." if beside else f"{sentence}."
 
 
 def selection(results: Results) -> str:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, cast
 
 from compresslab.report import charts, sensitivity, svg, waterfall
+from compresslab.report.benchmarks import benchmarks_table, index_table
 from compresslab.report.headline import budget_sentence, headline, selection
 from compresslab.report.lineage import names, ordered
 from compresslab.report.markdown import COMMAND, REPRODUCE
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from compresslab.report.schema import PointResult, Results
+    from compresslab.report.table import Table
 
 HTML_FILE = "report.html"
 
@@ -60,6 +62,8 @@ def html(results: Results) -> str:
         *_waterfall(results),
         table_element(stages_table(results)),
         *_teacher(results),
+        *_titled("Benchmarks", benchmarks_table(results)),
+        *_titled("Index", index_table(results)),
         *_sensitivity(results),
         element("h2", None, "Budget"),
         element("p", None, budget_sentence(results)),
@@ -169,6 +173,10 @@ def _classes(one: ByClass, selected: str | None) -> Element:
     opened = {"open": "open"} if one.id == selected else None
     tables = [table_element(table) for table in (one.classes, one.flips) if table.rows]
     return element("details", opened, summary, *tables)
+
+
+def _titled(title: str, found: Table | None) -> list[Element]:
+    return [] if found is None else [element("h2", None, title), table_element(found)]
 
 
 def _checks(results: Results) -> list[Element]:

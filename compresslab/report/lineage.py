@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from compresslab.measure.metric_names import SCORE_METRICS
+from compresslab.measure.metric_names import EMBEDDING_METRICS, SCORE_METRICS
 
 if TYPE_CHECKING:
     from compresslab.report.schema import PointResult, Results
@@ -106,6 +106,8 @@ def agreement_means(results: Results) -> str:
     """What an agreement of two models is, as a sentence for a table's caption."""
     if metric_label(results) in SCORE_METRICS:
         return "Agreement is the correlation of two models' answers."
+    if metric_label(results) in EMBEDDING_METRICS:
+        return "Agreement is the correlation of two models' cosines between the same samples."
     return "Agreement is the share of equal answers."
 
 

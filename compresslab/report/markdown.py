@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from compresslab.report.benchmarks import benchmarks_table, index_table
 from compresslab.report.headline import budget_sentence, headline, selection
 from compresslab.report.lineage import names, ordered
 from compresslab.report.markdown_syntax import bullets, code, escape, table
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from compresslab.report.schema import PointResult, Results
+    from compresslab.report.table import Table
 
 MARKDOWN_FILE = "report.md"
 REPRODUCE = (
@@ -49,6 +51,8 @@ def markdown(results: Results) -> str:
         "## Stages",
         table(stages_table(results)),
         *_teacher(results),
+        *_titled("Benchmarks", benchmarks_table(results)),
+        *_titled("Index", index_table(results)),
         "## Budget",
         escape(budget_sentence(results)),
         bullets(results["budget"]["violations"]),
@@ -86,6 +90,10 @@ def _teacher(results: Results) -> list[str]:
     if lost is not None:
         parts += [table(lost) if lost.rows else NO_CLASS_LOST, MARKS]
     return ["## Against the teacher", *parts] if any(parts) else []
+
+
+def _titled(title: str, found: Table | None) -> list[str]:
+    return [] if found is None else [f"## {title}", table(found)]
 
 
 def _settings(point: PointResult, name: str) -> str:

@@ -12,11 +12,13 @@ from compresslab.report.schema import (
     SCHEMA_VERSION,
     ByClassResult,
     FidelityResult,
+    IndexResult,
     Interval,
     LatencyResult,
     PointResult,
     Quality,
     Results,
+    TeacherIndexResult,
     VersusBaseline,
     VersusParent,
 )
@@ -25,7 +27,15 @@ from compresslab.report.writing import write_whole
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from compresslab.measure.measurement import Estimate, Fidelity, Latency, Retained, Versus
+    from compresslab.measure.measurement import (
+        Estimate,
+        Fidelity,
+        IndexEffects,
+        Latency,
+        Retained,
+        TeacherIndex,
+        Versus,
+    )
     from compresslab.report.report import Point, Report
 
 RESULTS_FILE = "results.json"
@@ -146,6 +156,27 @@ def _point(point: Point) -> PointResult:
         "versus_control": None if control is None else _interval(control),
         "fidelity": None if manifest.fidelity is None else _fidelity(manifest.fidelity),
         "retention_by_class": {name: _by_class(found) for name, found in measured.retention_by_class.items()},
+        "against_teacher_index": {
+            name: _teacher_index(found) for name, found in measured.against_teacher_index.items()
+        },
+        "index": {name: _index(found) for name, found in measured.index.items()},
+    }
+
+
+def _teacher_index(found: TeacherIndex) -> TeacherIndexResult:
+    return {
+        "quality": _quality(found.quality),
+        "retention": None if found.retention is None else _interval(found.retention),
+    }
+
+
+def _index(found: IndexEffects) -> IndexResult:
+    return {
+        "width": found.width,
+        "bytes_float32": found.bytes_float32,
+        "bytes_int8": found.bytes_int8,
+        "int8": _quality(found.int8),
+        "int8_delta": _interval(found.int8_delta),
     }
 
 
@@ -161,10 +192,11 @@ def _fidelity(found: Fidelity) -> FidelityResult:
 
 
 def _qualities(point: Point, split: str) -> dict[str, Quality]:
-    return {
-        metric: {**_interval(estimate), "n": estimate.n}
-        for metric, estimate in point.measurement.quality.get(split, {}).items()
-    }
+    return {metric: _quality(found) for metric, found in point.measurement.quality.get(split, {}).items()}
+
+
+def _quality(estimate: Estimate) -> Quality:
+    return {**_interval(estimate), "n": estimate.n}
 
 
 def _latency(latency: Latency) -> LatencyResult:
@@ -233,6 +265,7 @@ def _versus_baseline(versus: Versus) -> VersusBaseline:
         "speedup": _interval(versus.speedup),
         "size_ratio": versus.size_ratio,
         "quality_delta": _interval(versus.quality_delta),
+        "benchmark_deltas": {name: _interval(delta) for name, delta in versus.benchmark_deltas.items()},
     }
 
 

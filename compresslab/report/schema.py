@@ -41,7 +41,7 @@ class ArtifactResult(TypedDict):
 
 
 class QualityResult(TypedDict):
-    """`benchmark/metric` -> quality, a split; empty where it was not measured."""
+    """`benchmark/metric` -> quality, a split; empty where it was not measured. `test` has the benchmarks' too."""
 
     validation: dict[str, Quality]
     test: dict[str, Quality]
@@ -105,11 +105,32 @@ class FidelityResult(TypedDict):
 
 
 class VersusBaseline(TypedDict):
-    """This model against the baseline, interleaved; ratios above 1 are better. `quality_delta` is paired, on test."""
+    """This model against the baseline, interleaved; ratios above 1 are better. `quality_delta` is paired, on test.
+
+    `benchmark_deltas` are the same for each of the task's benchmarks, by `benchmark/metric`.
+    """
 
     speedup: Interval
     size_ratio: float
     quality_delta: Interval
+    benchmark_deltas: NotRequired[dict[str, Interval]]
+
+
+class TeacherIndexResult(TypedDict):
+    """What a model's queries find among its teacher's documents, and that over what the teacher's own find."""
+
+    quality: Quality
+    retention: Interval | None
+
+
+class IndexResult(TypedDict):
+    """What an index of the embeddings takes a vector, and what is found in it as int8, and less than in float32."""
+
+    width: int
+    bytes_float32: int
+    bytes_int8: int
+    int8: Quality
+    int8_delta: Interval
 
 
 class VersusParent(VersusBaseline):
@@ -200,6 +221,8 @@ class PointResult(TypedDict):
     versus_control: NotRequired[Interval | None]
     fidelity: NotRequired[FidelityResult | None]
     retention_by_class: NotRequired[dict[str, ByClassResult]]
+    against_teacher_index: NotRequired[dict[str, TeacherIndexResult]]
+    index: NotRequired[dict[str, IndexResult]]
 
 
 class Results(TypedDict):

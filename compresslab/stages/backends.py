@@ -10,7 +10,7 @@ import torch
 from compresslab.candidate import OnnxModel
 from compresslab.distillation.scoring import validation_score
 from compresslab.export import export
-from compresslab.export.exporting import LOGITS, SCORE
+from compresslab.export.exporting import output_name
 from compresslab.quantization import quantize_dynamic, quantize_pt2e, quantize_static
 from compresslab.world import on_main
 
@@ -57,7 +57,8 @@ def _float_graph(network: TorchModel, batches: Sequence[npt.NDArray[np.float32]]
     task = context.task
     made = export(
         network, context.scratch / "float",
-        preprocessing=task.preprocessing, labels=task.labels, target=task.target, inputs=batches[0], provenance={},
+        preprocessing=task.preprocessing, labels=task.labels, target=task.target,
+        embedding=task.any_width, inputs=batches[0], provenance={},
     )  # fmt: skip
     return made.graphs["model"]
 
@@ -72,7 +73,7 @@ def _by_neural_compressor(
     task: Task = context.task
     tensors = [torch.from_numpy(batch) for batch in batches]
     made = quantize_pt2e(
-        network.module, path, tensors, LOGITS if task.labels else SCORE, settings,
+        network.module, path, tensors, output_name(task.labels, task.any_width), settings,
         evaluate=lambda module: validation_score(module, task),
     )  # fmt: skip
     if made.tuning is None:

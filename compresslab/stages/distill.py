@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from compresslab.candidate import Candidate, TorchModel
 from compresslab.distillation import Recipe, checks, control_of, learn, validation_score
+from compresslab.distillation.reduction import told as reduction_told
 from compresslab.errors import ModelError
 from compresslab.models import ModelSpec
 
@@ -45,6 +46,7 @@ class Distill(Recipe):
         module = copy.deepcopy(start.module)
         history = learn(module, recipe, context, self.kind)
         decisions: dict[str, Any] = {"loss": [round(epoch.loss, 6) for epoch in history]}
+        decisions |= reduction_told(module, recipe, context)
         if recipe.reads_teacher(context.task):
             share = checks.explained(module, recipe, context)
             decisions["explained"] = round(share, 4)

@@ -13,7 +13,7 @@ from compresslab.distillation import validation_score
 from compresslab.distillation.feed import Feed
 from compresslab.distillation.learner import labelled_weight
 from compresslab.distillation.sampling import Sampling
-from compresslab.losses import huber, kd
+from compresslab.losses import huber, kd, similarity_kl
 from compresslab.models import ModelSpec
 from compresslab.teacher import OUTPUT
 from compresslab.training import Batch, fit
@@ -22,6 +22,9 @@ from compresslab.world import everywhere
 if TYPE_CHECKING:
     from compresslab.stage import Context
     from compresslab.tasks import Task
+
+# Of the similarities between embeddings; divided by it, the gradient is that of the distributions.
+_SIMILARITY = 0.1
 
 
 class Mutual(Sampling):
@@ -39,7 +42,8 @@ class Mutual(Sampling):
     temperature: float = Field(1.0, gt=0)
     """T of the soft targets that peers are to each other."""
     peer_weight: float = Field(1.0, ge=0)
-    """Weight of T^2 * KL to the other peers, their mean; 0 trains the peers apart. For a regression it is Huber."""
+    """Weight of T^2 * KL to the other peers, their mean; 0 trains the peers apart. For a regression it is Huber, for
+    embeddings the KL of the similarities within a batch."""
     teacher_weight: float = Field(0.0, ge=0)
     """Weight of T^2 * KL (or Huber) to the teacher, where there is one."""
     task_weight: float = Field(1.0, ge=0)
@@ -114,4 +118,6 @@ class _Loss:
         """Of outputs to another network's, into which no gradient flows."""
         if self._task.labels:
             return kd(own, other, self._settings.temperature)
+        if self._task.kind == "embedding":
+            return similarity_kl(own, other, _SIMILARITY) / _SIMILARITY
         return huber(own, other, self._task.target_scale, 1.0)

@@ -23,16 +23,17 @@ class Train(FitSettings):
         """The same network, trained."""
         start = candidate.network
         module = copy.deepcopy(start.module)
-        history = learn(module, self._recipe, context, self.kind)
+        history = learn(module, self.recipe, context, self.kind)
         decisions = {"loss": [round(epoch.loss, 6) for epoch in history]}
         return (candidate.then(TorchModel(module, start.builder), context.step(self, decisions)),)
 
     def begin(self, candidate: Candidate, context: Context, epochs: int) -> float:
         """Trains the first `epochs` only, for the choice between settings; returns the quality on validation."""
         module = copy.deepcopy(candidate.network.module)
-        learn(module, self._recipe, context, self.kind, until=epochs)
+        learn(module, self.recipe, context, self.kind, until=epochs)
         return validation_score(module, context.task)
 
     @property
-    def _recipe(self) -> Recipe:
+    def recipe(self) -> Recipe:
+        """How the network is trained: on the task's own loss alone."""
         return Recipe(**self.model_dump(), kd_weight=0.0, task_weight=1.0)

@@ -1,9 +1,24 @@
 """What networks are trained and measured on."""
 
+from compresslab.tasks.benchmark import Benchmark
+from compresslab.tasks.embedding import EmbeddingTask, embedding_task
 from compresslab.tasks.image_classification import ImageClassification
-from compresslab.tasks.objective import Classes, Objective, Score
+from compresslab.tasks.objective import Classes, Embeddings, Objective, Score
 from compresslab.tasks.regression import Regression
 from compresslab.tasks.spec import TaskSpec
 from compresslab.tasks.task import Split, Task
 
-__all__ = ["Classes", "ImageClassification", "Objective", "Regression", "Score", "Split", "Task", "TaskSpec"]
+__all__ = [
+    "Benchmark",
+    "Classes",
+    "EmbeddingTask",
+    "Embeddings",
+    "ImageClassification",
+    "Objective",
+    "Regression",
+    "Score",
+    "Split",
+    "Task",
+    "TaskSpec",
+    "embedding_task",
+]

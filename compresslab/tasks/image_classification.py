@@ -24,9 +24,10 @@ from compresslab.measure.metric_names import ClassMetric
 from compresslab.measure.preprocessing import ImagePreprocessing
 from compresslab.one_of import the_one
 from compresslab.settings import FilePath, Settings
+from compresslab.tasks.benchmark import content_digest
 from compresslab.tasks.objective import Classes
 from compresslab.tasks.places import Amount, Place, places
-from compresslab.tasks.task import Split, Task, content_digest
+from compresslab.tasks.task import Split, Task
 from compresslab.user_code import CodeReference
 
 if TYPE_CHECKING:

@@ -63,4 +63,32 @@ class Score:
         return functional.huber_loss(difference, difference.new_zeros(()).expand_as(difference), delta=self.delta)
 
 
-Objective: TypeAlias = Classes | Score
+@dataclass(frozen=True)
+class Embeddings:
+    """A direction for each sample. Outputs are [b, width], compared by cosine; networks of a task may differ in width.
+
+    Targets are group numbers [b], or there are none, and such samples can only be distilled: a document of group
+    g >= 0 has target g, a query of it -(g + 1), and all documents of its group are right for a query.
+
+    Args:
+        width: Of the embedding of a new network that is told nothing else.
+        temperature: Of the softmax over the cosines of a batch.
+    """
+
+    width: int
+    temperature: float = 0.05
+    kind: ClassVar[Literal["embedding"]] = "embedding"
+
+    @property
+    def outputs(self) -> int:
+        """Columns of the output of a network that is told nothing else."""
+        return self.width
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The in-batch contrastive loss of outputs [b, any width] with groups [b]; see `losses.grouped_contrastive`."""
+        from compresslab.losses import grouped_contrastive
+
+        return grouped_contrastive(outputs, targets, 1.0 / self.temperature)
+
+
+Objective: TypeAlias = Classes | Score | Embeddings

@@ -56,6 +56,7 @@ def places(
     wanted: Mapping[str, Amount | None],
     seed: int,
     noun: str = "images",
+    together: Ids | None = None,
 ) -> tuple[dict[str, Place], tuple[str, ...]]:
     """The place of each split, no content in two of them; and notes on what was left out.
 
@@ -66,6 +67,8 @@ def places(
         wanted: How much `validation`, `calibration` and `test` should have; None for the usual amount.
         seed: Another one gives other splits.
         noun: What samples are called in errors and notes.
+        together: For each training sample a number of what no two splits may share [n], where that is more than copies
+            of one sample.
 
     Raises:
         DataError: A split that the source has apart is asked for again, `transfer` or `calibration_data` has samples
@@ -102,7 +105,7 @@ def places(
         for split, default in _DEFAULT_AMOUNTS.items()
         if split not in ids
     }
-    carved = carve(ids["train"][pool], strata[pool], amounts, seed)
+    carved = carve((ids["train"] if together is None else together)[pool], strata[pool], amounts, seed)
     found.update({split: Place("train", pool[rows], len(ids["train"])) for split, rows in carved.items()})
     for part, key in _UNLABELLED.items():
         if part in ids:

@@ -11,25 +11,23 @@ from pydantic import Field, model_validator
 
 from compresslab.data.augmentation import Augmentation
 from compresslab.data.features import (
-    Features,
     Scores,
     TableSource,
-    checked_features,
     load_table_npz,
     load_table_python,
-    require_width,
+    unlabelled_features,
 )
 from compresslab.data.identity import ids_of, sample_hashes
-from compresslab.data.npz import read_arrays
 from compresslab.data.splits import prove_disjoint
 from compresslab.errors import DataError
 from compresslab.measure.metric_names import ScoreMetric
-from compresslab.measure.preprocessing import FeaturePreprocessing
 from compresslab.one_of import the_one
 from compresslab.settings import FilePath, Settings
+from compresslab.tasks.benchmark import content_digest
 from compresslab.tasks.objective import Score
 from compresslab.tasks.places import Amount, Place, places
-from compresslab.tasks.task import Split, Task, content_digest
+from compresslab.tasks.standardising import feature_preprocessing, rounded
+from compresslab.tasks.task import Split, Task
 from compresslab.user_code import CodeReference
 
 if TYPE_CHECKING:
@@ -39,8 +37,6 @@ SOURCES = ("npz", "python")
 
 # Groups of targets that every split gets its share of: so many, and no smaller than this on average.
 _STRATA, _SMALLEST_STRATUM = 10, 20
-# Digits that are kept of means and deviations: as many as a float32 has.
-_DIGITS = 7
 
 
 class Regression(Settings):
@@ -90,7 +86,7 @@ class Regression(Settings):
         features = {part: table.inputs for part, table in source.parts.items()}
         for part, path in (("transfer", self.transfer), ("calibration", self.calibration_data)):
             if path is not None:
-                features[part] = _unlabelled(Path(path), features["train"].shape[1])
+                features[part] = unlabelled_features(Path(path), features["train"].shape[1])
         hashes = {part: sample_hashes(inputs) for part, inputs in features.items()}
         ids = {part: ids_of(one) for part, one in hashes.items()}
         wanted = {"validation": self.validation, "calibration": self.calibration, "test": self.test}
@@ -112,7 +108,7 @@ class Regression(Settings):
             name=self.name or re.sub(r"[^\w.-]+", "_", source.name),
             objective=_objective(self.target_name, source.train.targets[train]),
             splits=splits,
-            preprocessing=_preprocessing(source.train.inputs[train], self.standardise),
+            preprocessing=feature_preprocessing(source.train.inputs[train], self.standardise),
             augmentation=Augmentation(),
             metric=self.metric,
             notes=notes,
@@ -123,15 +119,6 @@ class Regression(Settings):
             return load_table_npz(Path(self.npz))
         assert self.python is not None, "exactly one source is given"
         return load_table_python(self.python)
-
-
-def _unlabelled(path: Path, width: int) -> Features:
-    arrays = read_arrays(path)
-    if "features" not in arrays:
-        raise DataError(f"{path}: has no `features`; found {', '.join(f'`{name}`' for name in arrays) or 'nothing'}")
-    features = checked_features(f"{path}: `features`", arrays["features"])
-    require_width(f"{path}: `features`", features, width)
-    return features
 
 
 def _strata(targets: Scores) -> npt.NDArray[np.int64]:
@@ -153,21 +140,4 @@ def _require_spread(source: str, split: Split) -> None:
 
 def _objective(target: str, train: Scores) -> Score:
     exact = train.astype(np.float64)
-    return Score(target, _rounded(exact.mean()), _rounded(exact.std()))
-
-
-def _preprocessing(train: Features, standardise: bool) -> FeaturePreprocessing:
-    if not standardise:
-        return FeaturePreprocessing(width=train.shape[1])
-    mean, std = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
-    # A feature that never changes carries nothing; it must not divide by zero, nor by the rounding of its mean.
-    std[train.min(axis=0) == train.max(axis=0)] = 1.0
-    return FeaturePreprocessing(
-        width=train.shape[1],
-        mean=tuple(_rounded(value) for value in mean),
-        std=tuple(_rounded(value) for value in std),
-    )
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.{_DIGITS}g}")
+    return Score(target, rounded(exact.mean()), rounded(exact.std()))

@@ -8,6 +8,7 @@ from pydantic import model_validator
 
 from compresslab.one_of import the_one
 from compresslab.settings import Settings
+from compresslab.tasks.embedding import EmbeddingTask
 from compresslab.tasks.image_classification import ImageClassification
 from compresslab.tasks.regression import Regression
 
@@ -24,6 +25,8 @@ class TaskSpec(Settings):
     """Images into classes."""
     regression: Regression | None = None
     """Features to one number."""
+    embedding: EmbeddingTask | None = None
+    """Features to embeddings, for retrieval."""
 
     @model_validator(mode="after")
     def _check_one_task(self) -> TaskSpec:
@@ -38,5 +41,7 @@ class TaskSpec(Settings):
         """
         if self.image_classification is not None:
             return self.image_classification.load(cache)
+        if self.embedding is not None:
+            return self.embedding.load()
         assert self.regression is not None, "exactly one task is given"
         return self.regression.load()

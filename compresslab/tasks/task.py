@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from hashlib import sha256
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
@@ -11,8 +10,10 @@ import numpy.typing as npt
 
 from compresslab.data.mixing import mixing
 from compresslab.digest import code_digest, digest_of
+from compresslab.measure.embedding_metrics import groups_of
 from compresslab.models import Signature
-from compresslab.tasks.objective import Classes, Score
+from compresslab.tasks.benchmark import Benchmark, content_digest
+from compresslab.tasks.objective import Classes, Embeddings, Score
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
     from compresslab.models.signature import Reads
     from compresslab.tasks.objective import Objective
 
+__all__ = ["Split", "Targets", "Task", "content_digest"]
+
 Targets: TypeAlias = npt.NDArray[np.int64] | npt.NDArray[np.float32]
 
 # What turns the splits into inputs and a loss; what made the splits shows in their content.
 _CODE = (
-    "compresslab.tasks.task", "compresslab.tasks.objective", "compresslab.data.augmentation",
-    "compresslab.data.mixing", "compresslab.measure.preprocessing",
+    "compresslab.tasks.task", "compresslab.tasks.objective", "compresslab.losses.grouped",
+    "compresslab.data.augmentation", "compresslab.data.mixing", "compresslab.measure.preprocessing",
 )  # fmt: skip
 
 
@@ -42,7 +45,8 @@ class Split:
     Args:
         name: `train`, `transfer`, `calibration`, `validation` or `test`.
         inputs: uint8 images [n, h, w, c] or float32 features [n, d]; memory-mapped when they are many.
-        targets: Indices into the task's labels, or float32 scores [n]; None where there are none.
+        targets: Indices into the task's labels, float32 scores, or numbers of groups (see `Embeddings`) [n]; None where
+            there are none.
         ids: The first eight bytes of each sample's SHA-256 [n].
         digest: SHA-256 of the content, in this order, with its targets.
         part: Which part of the source the samples are of: `train`, `validation`, `test`, or, where the user
@@ -67,7 +71,8 @@ class Task:
     """What a network is for. Splits are disjoint by content; `transfer` is there only if the user gave such samples.
 
     `digest` covers everything here that can change a result; `notes` is what the user should know of the data. Only
-    images are augmented; of anything else the augmentation is the one that changes nothing.
+    images are augmented; of anything else the augmentation is the one that changes nothing. `benchmarks` are measured
+    where `test` is, by name, and nothing is chosen by them.
     """
 
     name: str
@@ -78,6 +83,7 @@ class Task:
     metric: str
     digest: str
     notes: tuple[str, ...] = ()
+    benchmarks: Mapping[str, Benchmark] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -90,8 +96,10 @@ class Task:
         augmentation: Augmentation,
         metric: str,
         notes: tuple[str, ...],
+        benchmarks: Mapping[str, Benchmark] | None = None,
     ) -> Task:
         """The task with its digest."""
+        beside = benchmarks or {}
         digest = digest_of(
             {
                 "name": name,
@@ -100,13 +108,14 @@ class Task:
                 "preprocessing": preprocessing.model_dump(mode="json"),
                 "augmentation": augmentation.model_dump(mode="json"),
                 "metric": metric,
+                "benchmarks": {key: [one.metric, one.digest] for key, one in beside.items()},
                 "code": code_digest(*_CODE),
             }
         )
-        return cls(name, objective, splits, preprocessing, augmentation, metric, digest, notes)
+        return cls(name, objective, splits, preprocessing, augmentation, metric, digest, notes, beside)
 
     @property
-    def kind(self) -> Literal["classification", "regression"]:
+    def kind(self) -> Literal["classification", "regression", "embedding"]:
         """What is asked of the outputs."""
         return self.objective.kind
 
@@ -122,8 +131,27 @@ class Task:
 
     @property
     def outputs(self) -> int:
-        """Columns of a network's output."""
+        """Columns of a network's output; where outputs are embeddings, of one that is told nothing else."""
         return self.objective.outputs
+
+    @property
+    def any_width(self) -> bool:
+        """Whether networks of the task may differ in the columns of their outputs, as embeddings do."""
+        return isinstance(self.objective, Embeddings)
+
+    @property
+    def columns(self) -> int | None:
+        """Columns that every network's output must have; None where any number will do."""
+        return None if self.any_width else self.outputs
+
+    @property
+    def sample_sets(self) -> Mapping[str, Samples]:
+        """Samples that latency may be measured on, by name: `NAME/queries` and `NAME/documents` of each benchmark."""
+        return {
+            f"{name}/{part}": samples
+            for name, one in self.benchmarks.items()
+            for part, samples in one.sample_sets.items()
+        }
 
     @property
     def signature(self) -> Signature:
@@ -133,7 +161,7 @@ class Task:
         inputs = how.width if how.kind == "features" else how.channels
         if isinstance(self.objective, Score):
             return Signature(reads, inputs, self.outputs, self.objective.center, self.objective.scale)
-        return Signature(reads, inputs, self.outputs)
+        return Signature(reads, inputs, self.outputs, any_width=self.any_width)
 
     @property
     def target_scale(self) -> float:
@@ -142,8 +170,33 @@ class Task:
 
     @property
     def benchmark_metric(self) -> str:
-        """The name of the task's one figure in results, such as `fashion_mnist/accuracy`."""
+        """The name of the task's one figure in results, such as `fashion_mnist/accuracy`; decisions read it."""
         return f"{self.name}/{self.metric}"
+
+    @property
+    def benchmark_metrics(self) -> tuple[str, ...]:
+        """The names of the benchmarks' figures in results, such as `shop/recall@10`; no decision reads them."""
+        return tuple(f"{name}/{one.metric}" for name, one in self.benchmarks.items())
+
+    def together(self, split: str) -> npt.NDArray[np.int64] | None:
+        """For each row of a split the number of those that belong in one batch with it [n]; None where none do.
+
+        Queries and documents of a group: the loss of one without the others says nothing.
+        """
+        targets = self.splits[split].targets
+        if not self.any_width or targets is None:
+            return None
+        return groups_of(targets) if targets.dtype.kind == "i" else np.arange(len(targets)) // 2
+
+    def spread(self, split: str, most: int) -> npt.NDArray[np.int64]:
+        """Up to about `most` rows spread evenly over a split; of embeddings with all that belongs to each."""
+        count, together = len(self.splits[split].inputs), self.together(split)
+        if together is None or count <= most:
+            return np.unique(np.linspace(0, count - 1, most).astype(np.int64))
+        _, number, sizes = np.unique(together, return_inverse=True, return_counts=True)
+        groups = max(1, min(len(sizes), round(most / sizes.mean())))
+        chosen = np.unique(np.linspace(0, len(sizes) - 1, groups).astype(np.int64))
+        return np.flatnonzero(np.isin(number, chosen))
 
     def batch(
         self, split: str, indices: npt.NDArray[np.int64], seed: int | None, mixup: float = 0.0
@@ -182,12 +235,3 @@ class Task:
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The objective's loss of a batch of outputs [b, outputs] against its targets [b], a scalar."""
         return self.objective.loss(outputs, targets)
-
-
-def content_digest(inputs: Samples, targets: Targets | None, hashes: npt.NDArray[np.uint8]) -> str:
-    """SHA-256 of a split's content: its samples' hashes [n, 32] in their order, and their targets."""
-    digest = sha256(f"{inputs.dtype} {inputs.shape}".encode())
-    digest.update(np.ascontiguousarray(hashes).data)
-    if targets is not None:
-        digest.update(np.ascontiguousarray(targets, "<i8" if targets.dtype.kind == "i" else "<f4").data)
-    return digest.hexdigest()

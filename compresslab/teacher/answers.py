@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from pydantic import Field
 
+from compresslab.errors import ModelError
 from compresslab.settings import Settings
 
 if TYPE_CHECKING:
@@ -15,9 +16,29 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from compresslab.progress import Progress
+    from compresslab.tasks import Task
 
 OUTPUT = "output"
 """The name of the network's own output among a teacher's answers; the others are names of its layers."""
+
+
+def require_columns(what: str, shape: tuple[int, ...], samples: int, task: Task) -> None:
+    """Refuses outputs that are not one row a sample, of as many columns as the task has; embeddings have any number.
+
+    Raises:
+        ModelError: They are not.
+    """
+    if task.columns is None:
+        if len(shape) != 2 or shape[0] != samples or shape[1] < 1:
+            raise ModelError(
+                f"{what} answers with shape {list(shape)}, but an embedding is one row a sample: [{samples}, width]; "
+                "pool the tokens of each sample"
+            )
+    elif shape != (samples, task.columns):
+        raise ModelError(
+            f"{what} answers with shape {list(shape)}, but the task has {task.columns} labels and needs "
+            f"{[samples, task.columns]}; give a teacher that was trained on the same labels"
+        )
 
 
 class Cache(Settings):

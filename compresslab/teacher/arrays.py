@@ -131,11 +131,11 @@ def _checked(where: str, array: npt.NDArray[np.generic], task: Task) -> Floats:
         values = np.asarray(array, np.float32)
     if values.ndim == 1:
         values = values[:, None]
-    if values.ndim != 2 or values.shape[1] != task.outputs:
-        raise DataError(
-            f"{where}: predictions must have shape [n, {task.outputs}], one column for each output of the task, but "
-            f"have {list(array.shape)}"
-        )
+    if values.ndim != 2 or task.columns not in (None, values.shape[1]):
+        wanted = f"[n, {task.columns}], one column for each output of the task"
+        if task.columns is None:
+            wanted = "[n, width], an embedding for each sample"
+        raise DataError(f"{where}: predictions must have shape {wanted}, but have {list(array.shape)}")
     broken = int((~np.isfinite(values)).any(axis=1).sum())
     if broken:
         raise DataError(

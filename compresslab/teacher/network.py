@@ -16,7 +16,7 @@ from compresslab.digest import code_digest, digest_of, library_versions
 from compresslab.errors import ModelError
 from compresslab.models.taps import require_layers, tapped
 from compresslab.store import Store
-from compresslab.teacher.answers import OUTPUT, Answers, Cache, Question
+from compresslab.teacher.answers import OUTPUT, Answers, Cache, Question, require_columns
 from compresslab.teacher.records import Records, Writer, blocks, read, spot_checked
 from compresslab.world import on_main, wait
 
@@ -110,7 +110,7 @@ class NetworkTeacher:
             writers = {}
             for name, key in keys.items():
                 folder = stack.enter_context(self.store.writing(_KIND, key))
-                writers[name] = Writer(folder, samples, cache, logits=name == OUTPUT)
+                writers[name] = Writer(folder, samples, cache, logits=name == OUTPUT and not self.task.any_width)
             progress.start("teacher", samples)
             for rows in blocks(samples, _BATCH):
                 answered = asked.live(rows, list(keys))
@@ -170,12 +170,7 @@ class _Asked:
         answered = {name: seen[name].float().cpu().numpy() for name in layers}
         if OUTPUT in names:
             answered[OUTPUT] = outputs.float().cpu().numpy()
-            expected = (len(rows), task.outputs)
-            if answered[OUTPUT].shape != expected:
-                raise ModelError(
-                    f"the teacher answers with shape {list(answered[OUTPUT].shape)}, but the task has {task.outputs} "
-                    f"labels and needs {list(expected)}; give a teacher that was trained on the same labels"
-                )
+            require_columns("the teacher", answered[OUTPUT].shape, len(rows), task)
         return answered
 
 

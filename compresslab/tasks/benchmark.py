@@ -1,0 +1,80 @@
+"""A set of samples that results are reported on beside the task's test split, with a metric of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from compresslab.data.identity import ids_of, sample_hashes
+from compresslab.measure.embedding_metrics import groups_of, is_query
+from compresslab.measure.metric_names import RETRIEVAL_METRICS
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from compresslab.data.identity import Ids
+    from compresslab.measure.preprocessing import Samples
+
+    Targets = npt.NDArray[np.int64] | npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Labelled samples, as a split's. Nothing is chosen by them: they are measured where `test` is.
+
+    Args:
+        inputs: As a split of the task has them [n, ...].
+        targets: As the metric reads them [n]: of retrieval group numbers, of `similarity` the score of each pair, in
+            both of its rows.
+        metric: Its name, which may be another than the task's.
+        ids: The first eight bytes of each sample's SHA-256 [n].
+        digest: SHA-256 of the content, in this order, with its targets.
+    """
+
+    inputs: Samples
+    targets: Targets
+    metric: str
+    ids: Ids
+    digest: str
+
+    @classmethod
+    def of(cls, inputs: Samples, targets: Targets, metric: str) -> Benchmark:
+        """The benchmark with its digest."""
+        hashes = sample_hashes(inputs)
+        return cls(inputs, targets, metric, ids_of(hashes), content_digest(inputs, targets, hashes))
+
+    @property
+    def sample_sets(self) -> dict[str, Samples]:
+        """Its `queries` and `documents`, or all its `samples` where it has none, by these names."""
+        if self.metric not in RETRIEVAL_METRICS:
+            return {"samples": self.inputs}
+        queries = is_query(self.targets)
+        return {"queries": self.inputs[queries], "documents": self.inputs[~queries]}
+
+    def notes(self, name: str) -> list[str]:
+        """What the user should know of it."""
+        return distractors(name, self.targets) if self.metric in RETRIEVAL_METRICS else []
+
+
+def distractors(name: str, targets: Targets) -> list[str]:
+    """A note where documents are right for no query: they make the search harder, or a query was forgotten."""
+    queries, groups = is_query(targets), groups_of(targets)
+    unasked = int((~queries & ~np.isin(groups, groups[queries])).sum())
+    if not unasked:
+        return []
+    return [
+        f"`{name}`: {unasked} of {int((~queries).sum())} documents are of a group without a query; they can only be "
+        "found by mistake"
+    ]
+
+
+def content_digest(inputs: Samples, targets: Targets | None, hashes: npt.NDArray[np.uint8]) -> str:
+    """SHA-256 of samples' content: their hashes [n, 32] in their order, and their targets."""
+    digest = sha256(f"{inputs.dtype} {inputs.shape}".encode())
+    digest.update(np.ascontiguousarray(hashes).data)
+    if targets is not None:
+        digest.update(np.ascontiguousarray(targets, "<i8" if targets.dtype.kind == "i" else "<f4").data)
+    return digest.hexdigest()

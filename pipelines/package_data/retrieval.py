@@ -1,0 +1,85 @@
+"""Texts to distil a sentence encoder on, and what its student is judged by, as a pipeline's `python:` names them.
+
+Queries and documents are in groups: g for a document of group g, -(g + 1) for a query of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from package_data import texts
+
+_VALIDATION, _TEST = 1000, 1500
+"""Packages whose synopses have to find their descriptions; all others' texts are distilled on."""
+
+
+def packages() -> dict[str, Any]:
+    """Unlabelled texts to train on, and synopses that have to find their descriptions among all of a split."""
+    pairs = texts.packages()
+    test, validation, rest = (
+        pairs[:_TEST],
+        pairs[_TEST : _TEST + _VALIDATION],
+        pairs[_TEST + _VALIDATION :],
+    )
+    held_out = {text for pair in (*test, *validation) for text in pair}
+    own = [text for pair in rest for text in pair]
+    train = dict.fromkeys([*own, *texts.wordnet(), *texts.dictionaries(), *texts.fortunes()])
+    found: dict[str, Any] = {"texts": [text for text in train if text not in held_out]}
+    for split, part in (("validation", validation), ("test", test)):
+        found[f"{split}_texts"], found[f"{split}_groups"] = _of_groups([[one] for one in part])
+    return found
+
+
+def news() -> dict[str, Any]:
+    """Every second sentence of an editorial has to find the others of the same editorial."""
+    return _of_articles("news")
+
+
+def reviews() -> dict[str, Any]:
+    """Every second sentence of a product's review has to find the others of the same review."""
+    return _of_articles("reviews")
+
+
+def simlex() -> dict[str, Any]:
+    """Hill, Reichart and Korhonen, "SimLex-999", Computational Linguistics 41, 2015."""
+    return _of_pairs(texts.word_pairs("simlex999"))
+
+
+def wordsim() -> dict[str, Any]:
+    """Finkelstein et al., "Placing Search in Context: The Concept Revisited", WWW 2001."""
+    return _of_pairs(texts.word_pairs("wordsim353"))
+
+
+def lee() -> dict[str, Any]:
+    """Pairs of fifty short news stories."""
+    return _of_pairs(texts.lee())
+
+
+def _of_articles(kind: str) -> dict[str, Any]:
+    told, seen = [], set[str]()
+    for article in texts.articles(kind):
+        # What two articles say alike has no one place to be found in.
+        sentences = [one for one in dict.fromkeys(article) if one not in seen]
+        seen.update(sentences)
+        told.append(list(zip(sentences[::2], sentences[1::2], strict=False)))
+    found = _of_groups([pairs for pairs in told if pairs])
+    return {"texts": found[0], "groups": found[1]}
+
+
+def _of_groups(groups: Sequence[Iterable[tuple[str, str]]]) -> tuple[list[str], list[int]]:
+    """Texts and their numbers, of groups of (query, document)."""
+    found, numbers = [], []
+    for group, pairs in enumerate(groups):
+        for query, document in pairs:
+            found += [query, document]
+            numbers += [-(group + 1), group]
+    return found, numbers
+
+
+def _of_pairs(pairs: Iterable[tuple[str, str, float]]) -> dict[str, Any]:
+    rows = list(pairs)
+    return {
+        "texts": [text for first, second, _ in rows for text in (first, second)],
+        "scores": [score for *_, score in rows for _ in range(2)],
+    }

@@ -1,0 +1,144 @@
+"""What the pipelines make of packages, on small packages of the same form: nothing is fetched."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+PIPELINES = Path(__file__).parent.parent / "pipelines"
+TEXT = "a text that is long enough to be kept"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where fetched packages are looked for; the modules can be imported."""
+    monkeypatch.syspath_prepend(str(PIPELINES))
+    monkeypatch.setenv("COMPRESSLAB_DATA", str(tmp_path))
+    return tmp_path / "packages"
+
+
+@pytest.fixture
+def texts(home: Path) -> ModuleType:
+    import package_data.texts
+
+    assert home.parent.is_dir()
+    return package_data.texts
+
+
+def _written(path: Path, content: str | bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def _described(name: str, synopsis: str, body: str) -> str:
+    return f"Package: {name}\nDescription-md5: 0\nDescription-en: {synopsis}\n {body}\n .\n A second paragraph.\n"
+
+
+def test_glosses_are_parted_into_definitions_and_examples(home: Path, texts: ModuleType) -> None:
+    for part in ("noun", "verb", "adj", "adv"):
+        _written(
+            home / "debian-wordnet-base/usr/share/wordnet" / f"data.{part}", "  1 a licence | of many words indeed\n"
+        )
+    gloss = '00001740 03 n 01 entity 0 000 | that which is perceived; "it was a strange entity"; "short"'
+    _written(home / "debian-wordnet-base/usr/share/wordnet/data.noun", f"  1 a licence | of many words\n{gloss}\n")
+    assert texts.wordnet() == ["that which is perceived", "it was a strange entity"]
+
+
+def test_of_dictionaries_what_is_said_is_kept_and_not_the_head_words(home: Path, texts: ModuleType) -> None:
+    body = "   Changed into a {curdlike} mass;\n   curdled.\n   [1913 Webster]\n\n   Syn: No\n"
+    entry = f"Coagulated, a.\n{body}"
+    for name in ("gcide", "foldoc", "jargon"):
+        path = home / f"debian-dict-{name}/usr/share/dictd/{name}.dict.dz"
+        _written(path, gzip.compress(entry.encode() if name == "gcide" else b""))
+    assert texts.dictionaries() == ["Changed into a curdlike mass; curdled."]
+
+
+def test_a_package_does_not_name_itself_and_twins_are_left_out(home: Path, texts: ModuleType) -> None:
+    long = "makes things smaller without making them worse, and says how much of what they could do is left at the end "
+    long += "of it all"
+    entries = [
+        _described("foo-dev", "Foo compresses", f"foo {long}"),
+        _described("twin1", "the same synopsis", f"{long} one"),
+        _described("twin2", "the same synopsis", f"{long} two"),
+        _described("brief", "has little to say", "too short"),
+    ]
+    _written(home / "debian-descriptions/Translation-en", "\n".join(entries))
+    assert texts.packages() == [("it compresses", f"it {long}")]
+
+
+def test_articles_are_the_sentences_of_one_number(home: Path, texts: ModuleType) -> None:
+    lines = "1_1\t0.4\tFirst of one.\n1_2\t-1\tSecond of one.\n1_3\t0\t \n2_1\t0\tFirst of two.\n"
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        info = tarfile.TarInfo("hutto_ICWSM_2014/nytEditorialSnippets_GroundTruth.txt")
+        info.size = len(lines)
+        archive.addfile(info, io.BytesIO(lines.encode()))
+    place = home / "vaderSentiment==3.3.2-source/vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
+    _written(place, packed.getvalue())
+    assert texts.articles("news") == [["First of one.", "Second of one."], ["First of two."]]
+
+
+def test_queries_and_documents_are_numbered_by_group(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from package_data import retrieval
+
+    assert home.parent.is_dir()
+    articles = [["a", "b", "c", "d", "left over"], ["alone"], ["a", "e", "f"]]
+    monkeypatch.setattr(retrieval.texts, "articles", lambda _: articles)
+    # `a` of the third article was said before, so it is nobody's query there.
+    assert retrieval.news() == {"texts": ["a", "b", "c", "d", "e", "f"], "groups": [-1, 0, -1, 0, -2, 1]}
+
+
+def test_held_out_packages_are_in_no_training_text(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from package_data import retrieval
+
+    assert home.parent.is_dir()
+    pairs = [
+        (f"synopsis {number}", f"description {number}") for number in range(retrieval._VALIDATION + retrieval._TEST + 2)
+    ]
+    monkeypatch.setattr(retrieval.texts, "packages", lambda: pairs)
+    for name in ("wordnet", "dictionaries", "fortunes"):
+        monkeypatch.setattr(retrieval.texts, name, lambda: ["synopsis 0", TEXT])
+    found = retrieval.packages()
+    assert found["texts"] == ["synopsis 2500", "description 2500", "synopsis 2501", "description 2501", TEXT]
+    assert found["test_texts"][:2] == ["synopsis 0", "description 0"]
+    assert found["test_groups"][:4] == [-1, 0, -2, 1]
+    assert len(found["validation_texts"]) == 2 * retrieval._VALIDATION
+
+
+def test_emoji_are_found_by_code_or_name_and_drawn_on_white(home: Path) -> None:
+    pytest.importorskip("vl_convert", reason="pictures are drawn by the extra `report`")
+    from package_data import emoji
+
+    rows = [
+        {"hexcode": "1F600", "label": "grinning face", "tags": ["smile"], "group": 0, "order": 1},
+        {"hexcode": "2764-FE0F", "label": "red heart", "group": 0, "order": 2},
+        {"hexcode": "1F43B", "label": "bear", "group": 3, "order": 3},
+        {"hexcode": "1F3FB", "label": "light skin tone", "group": 2, "order": 4},
+        {"hexcode": "1F1E6", "label": "regional indicator A"},
+    ]
+    _written(home / "emojibase-data_17.0.0/package/en/data.json", json.dumps(rows))
+    body = '<path fill="#f00" d="M0 0h5v10H0z"/>'
+    icons = {
+        "width": 10, "height": 10, "icons": {name: {"body": body} for name in ("grin", "heart", "bear-face")},
+        "aliases": {"bear": {"parent": "bear-face"}},
+    }  # fmt: skip
+    folder = home / "_iconify-json_noto_1.2.9/package"
+    _written(folder / "icons.json", json.dumps(icons))
+    _written(folder / "chars.json", json.dumps({"1f600": "grin", "2764": "heart"}))
+    assert [one.name for one in emoji.concepts()] == ["grinning face", "red heart", "bear"]
+    for _ in range(2):  # the second time from the file
+        found = emoji.drawn("noto", 8)
+        assert list(found) == ["1f600", "2764-fe0f", "1f43b"]
+        assert found["1f600"].shape == (8, 8, 3)
+        assert np.array_equal(found["1f600"][4, 1], [255, 0, 0])
+        assert np.array_equal(found["1f600"][4, 6], [255, 255, 255])

@@ -13,6 +13,8 @@ from compresslab.errors import ModelError
 if TYPE_CHECKING:
     from torch import nn
 
+    from compresslab.measure.preprocessing import Preprocessing
+
 
 @dataclass(frozen=True)
 class Step:
@@ -29,19 +31,25 @@ class TorchModel:
     """A network, and in `builder` the plain data that builds it again (see `models.architecture`).
 
     `builder` is None where nothing builds it again: a converted INT8 network, which is kept as ONNX alone. `simulated`
-    is then the fake-quantized network that it was converted from, which the ONNX file is held against.
+    is then the fake-quantized network that it was converted from, which the ONNX file is held against. `preprocessing`
+    is that of a network with a tokenizer of its own; None reads as the task says.
     """
 
     module: nn.Module
     builder: Mapping[str, Any] | None
     simulated: nn.Module | None = None
+    preprocessing: Preprocessing | None = None
 
 
 @dataclass(frozen=True)
 class OnnxModel:
-    """An ONNX file made by a quantizer that works on graphs; no training stage may follow."""
+    """An ONNX file made by a quantizer that works on graphs; no training stage may follow.
+
+    `preprocessing` is as a TorchModel's.
+    """
 
     path: Path
+    preprocessing: Preprocessing | None = None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from compresslab.measure.bench import interleaved
 from compresslab.measure.intervals import latency_ratio
+from compresslab.measure.subject import NO_SETS
 from compresslab.pruning.clock import Timing
 from compresslab.pruning.latency_table import LatencyTable
 from compresslab.world import on_main
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from compresslab.measure.artifact import Artifact
     from compresslab.measure.bench import BenchSettings
     from compresslab.measure.preprocessing import Samples
+    from compresslab.measure.subject import SampleSets
     from compresslab.pruning.costs import Beside
     from compresslab.pruning.one_layer import Precision
     from compresslab.store import Store
@@ -32,6 +34,7 @@ class MachineClock:
         examples: Real samples, as the preprocessing takes them.
         export: Writes a network's artifact into a folder.
         on_measuring: Told, in a sentence, what is about to take time.
+        sets: Other samples, by the names that points of the bench have for them.
     """
 
     def __init__(
@@ -41,12 +44,14 @@ class MachineClock:
         examples: Samples,
         export: Callable[[TorchModel, Path], Artifact],
         on_measuring: Callable[[str], None],
+        sets: SampleSets = NO_SETS,
     ) -> None:
         self._store = store
         self._bench = bench.model_copy(update={"points": bench.points[:1]})
         self._examples = examples
         self._export = export
         self._on_measuring = on_measuring
+        self._sets = sets
 
     def table(self, precision: Precision) -> LatencyTable:
         """The times of layers in this precision; those that nobody asked for yet are measured when they are."""
@@ -82,6 +87,6 @@ class MachineClock:
     def _measured(self, models: Sequence[TorchModel]) -> tuple[Timing, ...]:
         with TemporaryDirectory(prefix="compresslab-clock-") as folder:
             artifacts = [self._export(model, Path(folder, str(number))) for number, model in enumerate(models)]
-            (samples,) = interleaved(artifacts, self._examples, self._bench)
+            (samples,) = interleaved(artifacts, self._examples, self._bench, self._sets)
         first = samples[0]
         return tuple(Timing(one.median_ms, latency_ratio(one.milliseconds, first.milliseconds)) for one in samples)

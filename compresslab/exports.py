@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from compresslab.tasks import Task
 
 _PARITY_SAMPLES = 512
+# A pass over a text takes many times one over a small image.
+_PARITY_TEXTS = 128
 
 
 @dataclass(frozen=True)
@@ -43,18 +45,19 @@ class Exports:
 
     def _write(self, model: TorchModel | OnnxModel, folder: Path, provenance: Mapping[str, Any]) -> Artifact:
         # Spread over the split: a user's own validation images may come class by class.
-        split = self.task.splits["validation"]
-        rows = self.task.spread("validation", _PARITY_SAMPLES)
+        task = self.task.read_by(model.preprocessing)
+        split = task.splits["validation"]
+        rows = task.spread("validation", _PARITY_TEXTS if task.preprocessing.kind == "text" else _PARITY_SAMPLES)
         return export(
             model,
             folder,
-            preprocessing=self.task.preprocessing,
-            labels=self.task.labels,
-            target=self.task.target,
-            embedding=self.task.any_width,
+            preprocessing=task.preprocessing,
+            labels=task.labels,
+            target=task.target,
+            embedding=task.any_width,
             targets=None if split.targets is None else split.targets[rows],
-            metric=self.task.metric,
-            inputs=self.task.batch("validation", rows, None),
+            metric=task.metric,
+            inputs=task.batch("validation", rows, None),
             provenance={
                 **provenance,
                 "data": self.task.digest,

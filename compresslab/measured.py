@@ -51,7 +51,7 @@ class Measurements:
         self.machine = fingerprint()
         splits = [_labelled(task, name) for name in REPORTED]
         benchmarks = [EvalBenchmark(name, one.inputs, one.targets, one.metric) for name, one in task.benchmarks.items()]
-        self._measurer = Measurer(splits, task.name, task.metric, bench, benchmarks)
+        self._measurer = Measurer(splits, task.name, task.metric, bench, benchmarks, task.sample_sets)
 
     def obtain(
         self,

@@ -72,16 +72,21 @@ class Node:
     def candidate(self, trusted: Collection[str] = ()) -> Candidate:
         """The candidate, its network loaded from disk; `trusted` as for `architecture.load`."""
         artifact = self.artifact()
-        if artifact.manifest.towers:
-            towers = {name: _loaded(self.folder / name, file, trusted) for name, file in artifact.graphs.items()}
+        manifest = artifact.manifest
+        towers = {
+            name: _loaded(self.folder / name, file, manifest.preprocessing_of(name), trusted)
+            for name, file in artifact.graphs.items() if name in manifest.towers
+        }  # fmt: skip
+        if towers:
             return Candidate(Towers(towers), self.lineage)
-        return Candidate(_loaded(self.folder, artifact.graphs["model"], trusted), self.lineage)
+        model = _loaded(self.folder, next(iter(artifact.graphs.values())), manifest.preprocessing, trusted)
+        return Candidate(model, self.lineage)
 
 
-def _loaded(folder: Path, graph: Path, trusted: Collection[str]) -> TorchModel | OnnxModel:
+def _loaded(folder: Path, graph: Path, how: Preprocessing, trusted: Collection[str]) -> TorchModel | OnnxModel:
     if (folder / architecture.WEIGHTS).exists():
         return architecture.load(folder, trusted)
-    return OnnxModel(graph)
+    return OnnxModel(graph, how)
 
 
 def _save(model: Model, place: Path) -> None:

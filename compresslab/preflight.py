@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from compresslab.errors import ArtifactError, ConfigError, ModelError, Problem
+from compresslab.errors import ArtifactError, ConfigError, ModelError, Problem, did_you_mean
 from compresslab.measure.budget import unmeasured
-from compresslab.models.check import require_fit, require_same_names, require_same_task
+from compresslab.measure.subject import DATA, EXAMPLE
+from compresslab.models.check import require_fit, require_same_names, require_same_task, require_vocabulary
+from compresslab.tasks.reading import reading_as
 
 if TYPE_CHECKING:
     from compresslab.candidate import TorchModel
@@ -29,11 +31,13 @@ def fitting(what: str, spec: ModelSpec, task: Task, seed: int) -> TorchModel:
         ArtifactError: The manifest beside a checkpoint is broken.
     """
     try:
-        model = spec.build(task.signature, seed)
+        model = reading_as(spec.build(task.signature, seed), task)
+        seen = task.read_by(model.preprocessing)
         if spec.checkpoint is not None:
-            require_same_task(Path(spec.checkpoint), task.labels, task.preprocessing)
+            require_same_task(Path(spec.checkpoint), task.labels, seen.preprocessing)
         require_same_names(model, task.labels)
-        require_fit(model, task.batch("validation", np.arange(2), None), task.columns)
+        require_vocabulary(model, seen.preprocessing)
+        require_fit(model, seen.batch("validation", np.arange(2), None), task.columns)
     except (ModelError, ArtifactError) as error:
         raise type(error)(f"{what}: {error}") from error
     return model
@@ -63,11 +67,23 @@ def require_calibration_labels(pipeline: Pipeline, task: Task) -> None:
 
 
 def require_measured(pipeline: Pipeline, task: Task) -> None:
-    """Refuses a budget on what will not be measured.
+    """Refuses a budget on what will not be measured, and points of the bench that nothing can be measured with.
 
     Raises:
-        ConfigError: With every such limit.
+        ConfigError: With every such limit or point.
     """
+    known = (EXAMPLE, DATA, *task.sample_sets)
+    allowed = ", ".join(f"`{name}`" for name in known)
+    unknown = [
+        Problem(
+            pipeline.name, None, f"bench.points[{index}].inputs",
+            f"`{point.inputs}` is nothing that this task can be measured with{did_you_mean(point.inputs, known)}; "
+            f"allowed are {allowed}",
+        )
+        for index, point in enumerate(pipeline.bench.points) if point.inputs not in known
+    ]  # fmt: skip
+    if unknown:
+        raise ConfigError(unknown)
     if pipeline.budget is None:
         return
     broken = unmeasured(pipeline.budget, (task.benchmark_metric,), len(pipeline.bench.points), task.benchmark_metrics)

@@ -69,7 +69,7 @@ class _Rehearsal:
                         if self._teacher is None or getattr(variant, "control", False):
                             recipe.terms(self._task, taught=False)
                         if self._teacher is not None:
-                            require_trainable(recipe, module, self._teacher, self._task)
+                            require_trainable(recipe, module, self._teacher, self._seen)
                 except BadInput as error:
                     raise ConfigError([Problem(self._name, None, path, str(error))]) from error
             if stage.kind in ("train", "mutual") and self._teachers.given is None:
@@ -94,7 +94,7 @@ class _Rehearsal:
         elif isinstance(stage, Distill):
             yield "", stage.recipe, module
         elif isinstance(stage, Prune):
-            find_groups(module, torch.from_numpy(self._task.batch("calibration", np.arange(2), None)))
+            find_groups(module, torch.from_numpy(self._seen.batch("calibration", np.arange(2), None)))
             if stage.recover is not None:
                 yield ".recover", stage.recover, module  # narrower layers keep their names and axes
         elif isinstance(stage, Quantize) and stage.mode != "ptq" and stage.backend == "own":
@@ -107,7 +107,7 @@ class _Rehearsal:
         for variant in variants(stage):
             if not isinstance(variant, Quantize) or self._network is None:
                 return
-            example = torch.from_numpy(self._task.batch("calibration", np.arange(2), None))
+            example = torch.from_numpy(self._seen.batch("calibration", np.arange(2), None))
             try:
                 variant.require_backend(self._network.module, example)
             except BadInput as error:
@@ -115,10 +115,15 @@ class _Rehearsal:
                 if refused == len(variants(stage)) or variant.backend == "neural_compressor":
                     raise ConfigError([Problem(self._name, None, path, str(error))]) from error
 
+    @property
+    def _seen(self) -> Task:
+        """The task as the network reads it."""
+        return self._task if self._network is None else self._task.read_by(self._network.preprocessing)
+
     def _fitting(self, what: str, spec: ModelSpec) -> TorchModel:
         return fitting(what, spec, self._task, self._seed)
 
     def _prepared(self, stage: Quantize, module: nn.Module) -> nn.Module:
         """The network as `qat` trains it: traced, so that a layer runs only if the trace calls it."""
         quantizer = QuantizerSettings(**stage.model_dump(include=set(QuantizerSettings.model_fields)))
-        return prepare(module, torch.from_numpy(self._task.batch("calibration", np.arange(2), None)), quantizer)
+        return prepare(module, torch.from_numpy(self._seen.batch("calibration", np.arange(2), None)), quantizer)

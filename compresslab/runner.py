@@ -115,7 +115,7 @@ class _Run:
         self.progress = Noting(progress)
         self.store = Store(store, self.progress.note, fresh=fresh)
         self.device = _device(pipeline.device)
-        self.task = main_first(lambda: pipeline.task.load(self.store.root / "data"))
+        self.task = main_first(lambda: pipeline.task.load(self.store.root / "data", pipeline.model))
         self.progress.notes.extend(self.task.notes)
         if started_alone():
             self.progress.note(_ALONE)
@@ -268,7 +268,9 @@ class _Run:
 
     def _clock(self, progress: Progress) -> MachineClock:
         validation = self.task.splits["validation"].inputs
-        return MachineClock(self.store, self.pipeline.bench, validation, self.exports.network, progress.note)
+        return MachineClock(
+            self.store, self.pipeline.bench, validation, self.exports.network, progress.note, self.task.sample_sets
+        )
 
     def _teacher(self) -> Teacher | None:
         """`teacher`, or `model` if it has weights, or what a `train` or `mutual` stage has made."""

@@ -81,7 +81,7 @@ class Sessions:
         if found is not None:
             loaded: dict[str, Any] = json.loads((found / _FILE).read_text(encoding="utf-8"))
             return loaded
-        choice = choose_session(artifact, self._task.splits["validation"].inputs, self._bench)
+        choice = choose_session(artifact, self._task.splits["validation"].inputs, self._bench, self._task.sample_sets)
         record = {
             "options": choice.session.model_dump(mode="json"),
             "chosen": choice.session.label,

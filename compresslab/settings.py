@@ -30,3 +30,9 @@ Ints = Annotated[tuple[int, ...], Field(strict=False)]
 
 Floats = Annotated[tuple[float, ...], Field(strict=False)]
 """Numbers; a list is as good as a tuple."""
+
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")]
+"""A name inside an artifact's folder: never a path that leads out of it."""
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""Of a file."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from compresslab.candidate import Candidate, Step
+from compresslab.candidate import Candidate, Step, TorchModel
 from compresslab.digest import digest_of
 from compresslab.measure.budget import BudgetResult
 from compresslab.measure.measurement import Measurement
@@ -59,6 +59,10 @@ class Context:
     decided: tuple[Mapping[str, Any], ...] | None = None
     towers: Mapping[str, Context] = field(default_factory=dict)
     """Of a model of several towers, each one's own: its view of the task, its teacher, its clock."""
+
+    def reading(self, model: TorchModel) -> Context:
+        """The same with the task as this network reads it; what is asked of the teacher stays as it is."""
+        return replace(self, task=self.task.read_by(model.preprocessing))
 
     def step(self, stage: Stage, decisions: Mapping[str, Any], attempt: int = 0) -> Step:
         """The record of this application of `stage`; `attempt` numbers the candidates where it returns several."""

@@ -42,6 +42,8 @@ def write_bundle(point: Point, report: Report, folder: Path, origin: Mapping[str
     with new_folder(folder) as draft:
         for name, source in point.artifact.graphs.items():
             shutil.copyfile(source, draft / manifest.graphs[name].file)
+        for name in manifest.files:  # such as a tokenizer
+            shutil.copyfile(point.artifact.folder / name, draft / name)
         told = {"provenance": provenance, "latency": point.measurement.latency}
         seal(draft, manifest.model_copy(update=told), model_card(point, report))
     return folder

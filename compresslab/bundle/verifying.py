@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from compresslab.bundle.sealing import LABELS_FILE, labels_text
+from compresslab.bundle.sealing import CARD_FILE, LABELS_FILE, labels_text
 from compresslab.digest import digest_file
 from compresslab.errors import ArtifactError
 from compresslab.measure.artifact import MANIFEST, load_artifact
@@ -50,7 +50,7 @@ def verify(path: Path | str, editable: frozenset[str] = frozenset()) -> Verified
     manifest = artifact.manifest
     done = [f"every file that the manifest lists ({len(manifest.graphs) + len(manifest.files)}) has its SHA-256"]
     problems: list[str] = []
-    if manifest.files:  # a folder without a list of files is a stage's, and has other files by right
+    if CARD_FILE in manifest.files:  # a folder that is no bundle is a stage's, and has other files by right
         problems += _unlisted(artifact, editable)
         beside = [name for name in sorted(editable) if (artifact.folder / name).exists()]
         done.append("no other file lies here" + "".join(f", but `{name}`, which may be edited" for name in beside))

@@ -26,8 +26,7 @@ def load_saved(folder: Path, decoding: Decoding, cache: Path) -> Source:
     Raises:
         DataError: The library or the folder is missing, or the columns are not one image and one class label.
     """
-    saved = _saved(folder)
-    tables = _by_split(folder, saved) if isinstance(saved, dict) else {"train": saved}
+    tables = saved_by_split(folder)
     digest = _digest(folder)
     arrays: dict[str, Arrays] = {}
     for split, table in sorted(tables.items(), key=lambda item: item[0] != "train"):
@@ -46,6 +45,26 @@ def is_saved(folder: Path) -> bool:
     return any((folder / name).is_file() for name in _MARKS)
 
 
+def saved_tables(folder: Path) -> dict[str, Any]:
+    """The Datasets of a folder by the names of their splits; a Dataset alone is `train`.
+
+    Raises:
+        DataError: The library or the folder is missing.
+    """
+    saved = _saved(folder)
+    return dict(saved) if isinstance(saved, dict) else {"train": saved}
+
+
+def saved_by_split(folder: Path) -> dict[str, Any]:
+    """The Datasets of a folder as `train` and perhaps `validation` and `test`.
+
+    Raises:
+        DataError: The library or the folder is missing, or a split has another name.
+    """
+    saved = _saved(folder)
+    return _by_split(folder, saved) if isinstance(saved, dict) else {"train": saved}
+
+
 def read_saved_images(folder: Path, decoding: Decoding, cache: Path) -> Images:
     """The one image column of a saved Dataset, or of all splits of a DatasetDict in their order; labels are not read.
 
@@ -53,9 +72,8 @@ def read_saved_images(folder: Path, decoding: Decoding, cache: Path) -> Images:
         DataError: The library or the folder is missing, there is no image column or more than one, or an image is
             broken.
     """
-    saved = _saved(folder)
+    tables = saved_tables(folder)
     digest = _digest(folder)
-    tables = saved if isinstance(saved, dict) else {"train": saved}
     parts = []
     for name, table in tables.items():
         where = f"{folder} ({name})"

@@ -16,10 +16,11 @@ Ids = npt.NDArray[np.uint64]
 
 
 def sample_hashes(inputs: Samples) -> Hashes:
-    """SHA-256 of each sample's bytes, as uint8 [n, 32]."""
+    """SHA-256 of each sample's bytes, as uint8 [n, 32]; of a text those of its UTF-8, as it stands."""
     hashes = np.empty((len(inputs), 32), np.uint8)
     for index, sample in enumerate(inputs):
-        hashes[index] = np.frombuffer(sha256(np.ascontiguousarray(sample).data).digest(), np.uint8)
+        content = sample.encode() if isinstance(sample, str) else np.ascontiguousarray(sample).data
+        hashes[index] = np.frombuffer(sha256(content).digest(), np.uint8)
     return hashes
 
 

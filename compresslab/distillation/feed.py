@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn import functional
 
 from compresslab.teacher import OUTPUT, Answers, Question
 from compresslab.training import Batch, epoch_order
@@ -63,7 +65,7 @@ class Feed:
             if len(train) < len(order):
                 rows = transfer[order[order >= self._labelled] - self._labelled]
                 parts.append(self._part(_TRANSFER, rows, self.view(epoch)))
-            yield parts[0] if len(parts) == 1 else _joined(parts)
+            yield parts[0] if len(parts) == 1 else _joined(self._of_one_length(parts))
 
     def _orders(self, total: int, epoch: int) -> list[Rows]:
         """The samples of every batch; those of a group of queries and documents as far as they fit into one."""
@@ -131,6 +133,17 @@ class Feed:
             None,
             {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in teacher.items()},
         )
+
+    def _of_one_length(self, parts: Sequence[Batch]) -> Sequence[Batch]:
+        """Texts are padded to the longest of what is joined."""
+        how = self._context.task.preprocessing
+        if how.kind != "text":
+            return parts
+        width = max(part.inputs.shape[1] for part in parts)
+        return [
+            replace(part, inputs=functional.pad(part.inputs, (0, width - part.inputs.shape[1]), value=how.pad_id))
+            for part in parts
+        ]
 
     def _targets(self, split: str, rows: Rows, view: int) -> torch.Tensor | None:
         """Classes or groups [b], or shares of each class [b, classes] where samples are mixed, or numbers [b]."""

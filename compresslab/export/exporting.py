@@ -16,9 +16,9 @@ from compresslab.digest import digest_file
 from compresslab.errors import ArtifactError, DataError
 from compresslab.export.compact import compact, to_bytes
 from compresslab.export.fidelity import check_fidelity
-from compresslab.export.graph_costs import graph_costs
+from compresslab.export.graph_costs import Costs, graph_costs
 from compresslab.export.integer_operators import faithful, integer_operators
-from compresslab.export.parity import check_parity, torch_outputs
+from compresslab.export.parity import batches_of, check_parity, torch_outputs
 from compresslab.export.reading import read_model
 from compresslab.export.rewrite import rewrite
 from compresslab.export.to_onnx import to_onnx
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 GRAPH = "model"
 FILE = "model.onnx"
 LOGITS, SCORE, EMBEDDING = "logits", "score", "embedding"
-_BATCH = 256
 _DEFAULT_SESSION = SessionOptions()
 
 
@@ -45,7 +44,7 @@ def export(
     *,
     preprocessing: Preprocessing,
     labels: Sequence[str],
-    inputs: npt.NDArray[np.float32],
+    inputs: npt.NDArray[Any],
     provenance: Mapping[str, Any],
     target: str | None = None,
     embedding: bool = False,
@@ -56,8 +55,9 @@ def export(
 ) -> Artifact:
     """Writes `model.onnx` and `manifest.json` into `folder`; the same model gives the same bytes.
 
-    The graph takes `input` [batch, ...] and gives `logits` [batch, classes], `embedding` [batch, width], or `score`
-    [batch, 1] where it is neither; an ONNX file keeps the names it has.
+    The graph takes `input` [batch, ...], or `input_ids` [batch, sequence] where it reads ids of tokens, and gives
+    `logits` [batch, classes], `embedding` [batch, width], or `score` [batch, 1] where it is neither; an ONNX file keeps
+    the names it has. A tokenizer is copied beside it.
     Parameters and multiply-adds are those of the network, before it is rewritten for ONNX Runtime's kernels.
 
     Args:
@@ -65,7 +65,8 @@ def export(
         folder: Made if it is not there.
         preprocessing: How samples become inputs.
         labels: Names of the outputs, in order; empty where they are no classes.
-        inputs: Real inputs, float32 [n, ...], n >= 2, on which ONNX Runtime and torch must agree.
+        inputs: Real inputs, float32 [n, ...], or int64 [n, seq] of a network that reads texts, n >= 2, on which ONNX
+            Runtime and torch must agree.
         provenance: Where the model comes from; plain data.
         target: What the one number of a regression is.
         embedding: Whether the output is an embedding.
@@ -90,7 +91,8 @@ def export(
     else:
         network = copy.deepcopy(model.module).cpu().eval()
         graph = to_onnx(network, torch.from_numpy(inputs[:2]), output_name(labels, embedding))
-    costs = graph_costs(ir.to_proto(graph))
+    pad_id = preprocessing.pad_id if preprocessing.kind == "text" else None
+    costs = _costs(graph, inputs, pad_id)
     if network is not None:
         rewrite(graph)
     compact(graph)
@@ -100,14 +102,20 @@ def export(
     kernels = integer_operators(path, session)
     parity = fidelity = None
     if network is not None:
-        given = _run(path, inputs, session)
+        given = _run(path, inputs, session, pad_id)
         parity = check_parity(
-            torch_outputs(network, inputs), given, tolerance, quantized=kernels.eligible > 0, embedding=embedding
-        )
+            torch_outputs(network, inputs, pad_id), given, tolerance,
+            quantized=kernels.eligible > 0, embedding=embedding,
+        )  # fmt: skip
         simulated = model.simulated if isinstance(model, TorchModel) else None
         if simulated is not None and targets is not None and metric is not None:
             simulated = copy.deepcopy(simulated).cpu().eval()
-            fidelity = check_fidelity(torch_outputs(simulated, inputs), given, targets, metric)
+            fidelity = check_fidelity(torch_outputs(simulated, inputs, pad_id), given, targets, metric)
+    files = {}
+    if preprocessing.kind == "text":
+        tokenizer = _write(folder / preprocessing.tokenizer, preprocessing.file.read_bytes())
+        files[tokenizer.name] = preprocessing.sha256
+        preprocessing = preprocessing.in_folder(folder)
     info = _describe(path, graph)
     manifest = Manifest(
         graphs={GRAPH: info},
@@ -121,6 +129,7 @@ def export(
         parity=parity,
         fidelity=fidelity,
         integer_operators=kernels,
+        files=files,
         provenance=dict(provenance),
     )
     write_manifest(folder, manifest)
@@ -142,13 +151,19 @@ def _width(path: Path, info: GraphInfo) -> int:
     return width
 
 
-def _run(path: Path, inputs: npt.NDArray[np.float32], options: SessionOptions) -> npt.NDArray[np.float32]:
+def _costs(graph: ir.Model, inputs: npt.NDArray[Any], pad_id: int | None) -> Costs:
+    """Of one example; of texts one that has as many tokens as these have on average."""
+    if pad_id is None:
+        return graph_costs(ir.to_proto(graph))
+    return graph_costs(ir.to_proto(graph), length=max(1, round(float((inputs != pad_id).sum(axis=1).mean()))))
+
+
+def _run(path: Path, inputs: npt.NDArray[Any], options: SessionOptions, pad_id: int | None) -> npt.NDArray[np.float32]:
     """float32 [n, ...]: what ONNX Runtime gives."""
     running = open_session(path, options, threads=1)
     (name,) = (value.name for value in running.get_inputs())
-    batches = (inputs[start : start + _BATCH] for start in range(0, len(inputs), _BATCH))
     try:
-        return np.concatenate([np.asarray(running.run(None, {name: batch})[0]) for batch in batches])
+        return np.concatenate([np.asarray(running.run(None, {name: batch})[0]) for batch in batches_of(inputs, pad_id)])
     except RUNTIME_ERRORS as error:
         raise ArtifactError(f"{path}: ONNX Runtime opens the exported graph but cannot run it: {error}") from error
 

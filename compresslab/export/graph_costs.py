@@ -7,11 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import onnx
+import onnx_ir as ir
+from onnxscript.optimizer import fold_constants
 
 from compresslab.errors import ArtifactError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+
+_LENGTH = 32
+"""Tokens of an example where nobody says how many it has."""
 
 _QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 # The last of them are what a dynamic quantizer makes of the others.
@@ -26,7 +31,7 @@ class Costs:
     macs: int
 
 
-def graph_costs(model: onnx.ModelProto, operators: Collection[str] = _PRODUCTS) -> Costs:
+def graph_costs(model: onnx.ModelProto, operators: Collection[str] = _PRODUCTS, length: int = _LENGTH) -> Costs:
     """Counts parameters and multiply-adds of the operators that the network has.
 
     Parameters are the elements of all stored tensors but for quantization scales and zero points, shapes and axes
@@ -35,24 +40,39 @@ def graph_costs(model: onnx.ModelProto, operators: Collection[str] = _PRODUCTS) 
     Args:
         model: Left unchanged.
         operators: Whose multiply-adds are counted.
+        length: Tokens of the example, of a graph that takes int64 [batch, sequence].
 
     Raises:
-        ArtifactError: A shape cannot be inferred, because a dimension other than the batch is open.
+        ArtifactError: A shape cannot be inferred, because a dimension other than these is open.
     """
     inferred = onnx.ModelProto()
     inferred.CopyFrom(model)
+    of_texts = False
     for value in inferred.graph.input:
-        value.type.tensor_type.shape.dim[0].dim_value = 1
+        dims = value.type.tensor_type.shape.dim
+        dims[0].dim_value = 1
+        if value.type.tensor_type.elem_type == onnx.TensorProto.INT64 and len(dims) == 2 and not dims[1].dim_value:
+            dims[1].dim_value, of_texts = length, True
     # What is noted for another batch would win over what is inferred for one example.
     del inferred.graph.value_info[:]
     for value in inferred.graph.output:
         value.type.tensor_type.ClearField("shape")
+    if of_texts:
+        inferred = _with_constant_shapes(inferred)
     graph = onnx.shape_inference.infer_shapes(inferred, data_prop=True).graph
     shapes = {
         value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
         for value in (*graph.input, *graph.value_info, *graph.output)
     } | {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    return Costs(_params(graph), sum(_macs(node, shapes) for node in graph.node if node.op_type in operators))
+    return Costs(_params(model.graph), sum(_macs(node, shapes) for node in graph.node if node.op_type in operators))
+
+
+def _with_constant_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """What is computed of the length of a text, known now, as constants: shape inference alone does not get through."""
+    opened = ir.from_proto(model)
+    fold_constants(opened, onnx_shape_inference=True)
+    folded: onnx.ModelProto = ir.to_proto(opened)
+    return folded
 
 
 def _params(graph: onnx.GraphProto) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -9,6 +11,10 @@ from torch import nn
 
 from compresslab.errors import ParityError
 from compresslab.measure.measurement import Parity
+from compresslab.measure.padding import trimmed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Array = npt.NDArray[np.float32]
 
@@ -21,12 +27,21 @@ _SMALLEST_SCORE = 1e-6
 _QUANTIZED_TOLERANCE = 0.1
 _TIE = 0.01
 _BATCH = 256
+_TEXTS = 32
 
 
-def torch_outputs(module: nn.Module, inputs: Array) -> Array:
-    """float32 [n, ...]: what a network in eval mode, on the CPU, gives for `inputs`."""
+def batches_of(inputs: npt.NDArray[Any], pad_id: int | None) -> Iterator[npt.NDArray[Any]]:
+    """The inputs of a network in parts; of ids of tokens without the padding that no text of a part needs."""
+    size = _BATCH if pad_id is None else _TEXTS
+    for start in range(0, len(inputs), size):
+        part = inputs[start : start + size]
+        yield part if pad_id is None else trimmed(part, pad_id)
+
+
+def torch_outputs(module: nn.Module, inputs: npt.NDArray[Any], pad_id: int | None = None) -> Array:
+    """float32 [n, ...]: what a network in eval mode, on the CPU, gives for `inputs`; `pad_id` is that of texts."""
     with torch.no_grad():
-        parts = [module(batch) for batch in torch.split(torch.from_numpy(inputs), _BATCH)]
+        parts = [module(torch.from_numpy(batch)) for batch in batches_of(inputs, pad_id)]
     outputs: Array = torch.cat(parts).float().numpy()
     return outputs
 

@@ -22,23 +22,32 @@ OPSET = 18
 """The oldest that the exporter writes, and what it thinks in; later ones are a conversion that buys nothing here."""
 
 INPUT = "input"
+IDS = "input_ids"
+"""What the input of a network that reads ids of tokens is called; Optimum feeds it by this name."""
+
+_SHORTEST = 8
 
 # It says at every export that torchvision's operators cannot be registered, which nobody asked for.
 _NOISY_LOGGER = "torch.onnx._internal.exporter._registration"
 
 
 def to_onnx(module: nn.Module, example: torch.Tensor, output: str) -> ir.Model:
-    """The network as an ONNX graph whose first dimension is named `batch`.
+    """The network as an ONNX graph whose first dimension is named `batch`; of ids the second is `sequence`.
 
     Args:
         module: In eval mode, on the CPU.
-        example: An input, float32 [n, ...]; only its shape matters. n must be at least 2, or the exporter would take
-            the batch for a constant.
+        example: An input, float32 [n, ...] or ids of tokens, int64 [n, seq]. n must be at least 2, or the exporter
+            would take the batch for a constant.
         output: Names the output.
 
     Raises:
         ModelError: torch's exporter cannot follow the network.
     """
+    name, dynamic = INPUT, {0: "batch"}
+    if reads_ids(example):
+        name, dynamic = IDS, {0: "batch", 1: "sequence"}
+        # Two dimensions of one size, or of size one, would be taken for the same, or for a constant.
+        example = example.repeat(1, -(-_SHORTEST // example.shape[1]))[:, : max(_SHORTEST, example.shape[1])]
     try:
         with _quiet():
             program = torch.onnx.export(
@@ -47,9 +56,9 @@ def to_onnx(module: nn.Module, example: torch.Tensor, output: str) -> ir.Model:
                 dynamo=True,
                 external_data=False,
                 opset_version=OPSET,
-                input_names=[INPUT],
+                input_names=[name],
                 output_names=[output],
-                dynamic_shapes=({0: "batch"},),
+                dynamic_shapes=(dynamic,),
                 verbose=False,
             )
     except OnnxExporterError as error:
@@ -60,6 +69,11 @@ def to_onnx(module: nn.Module, example: torch.Tensor, output: str) -> ir.Model:
         ) from error
     assert program is not None
     return program.model
+
+
+def reads_ids(example: torch.Tensor) -> bool:
+    """Whether these are ids of tokens [n, seq]."""
+    return example.dtype == torch.int64 and example.ndim == 2
 
 
 @contextmanager

@@ -14,17 +14,13 @@ from compresslab.errors import ArtifactError
 from compresslab.measure.measurement import Fidelity, IntegerOperators, Latency, Parity
 from compresslab.measure.preprocessing import Preprocessing
 from compresslab.measure.session import SessionOptions
-from compresslab.settings import Settings
+from compresslab.settings import FileName, Settings, Sha256
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION: Final = 1
-
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")]
-"""A name inside the artifact's folder: never a path that leads out of it."""
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class TensorInfo(Settings):
@@ -100,9 +96,10 @@ class Manifest(Settings):
         Of two towers, one may take what the preprocessing says nothing of.
         """
         inputs = self.graphs[graph].inputs
-        axes = 4 if self.preprocessing_of(graph).kind == "image" else 2
-        is_index = inputs[0].dtype.startswith("int")
-        return len(inputs) == 1 and len(inputs[0].shape) == axes and not is_index
+        kind = self.preprocessing_of(graph).kind
+        axes = 4 if kind == "image" else 2
+        ids = inputs[0].dtype.startswith("int") == (kind == "text")
+        return len(inputs) == 1 and len(inputs[0].shape) == axes and ids
 
 
 @dataclass(frozen=True)
@@ -159,6 +156,8 @@ def load_artifact(path: Path | str, verify: bool = True) -> Artifact:
     """
     folder = _folder_of(Path(path))
     manifest = read_manifest(folder / MANIFEST)
+    if manifest.preprocessing.kind == "text":
+        manifest = manifest.model_copy(update={"preprocessing": manifest.preprocessing.in_folder(folder)})
     graphs = {name: folder / info.file for name, info in manifest.graphs.items()}
     artifact = Artifact(folder, graphs, manifest)
     broken = damage(artifact, verify)

@@ -16,7 +16,7 @@ from pydantic import Field
 from compresslab.measure.fresh_process import run_fresh
 from compresslab.measure.samples import LatencySamples
 from compresslab.measure.session import SessionOptions
-from compresslab.measure.subject import Subject, subject_of
+from compresslab.measure.subject import EXAMPLE, NO_SETS, Subject, subject_of
 from compresslab.settings import Settings
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from compresslab.measure.artifact import Artifact
     from compresslab.measure.preprocessing import Samples
+    from compresslab.measure.subject import SampleSets
     from compresslab.measure.tower_samples import TowerSamples
     from compresslab.measure.worker import Job, ModelJob
 
@@ -40,8 +41,10 @@ class BenchPoint(Settings):
     """ONNX Runtime's threads inside an operator."""
     graph: str = "model"
     """Which of the artifact's graphs."""
-    inputs: Literal["example"] = "example"
-    """`example`: the first examples of the validation split, preprocessed."""
+    inputs: str = EXAMPLE
+    """`example`: the first examples of the validation split, preprocessed; `data`: examples spread over it, so that
+    texts have the lengths that are met; or the name of one of the task's sets of samples. Texts are as long as the
+    longest of a call, not of the split."""
     io_binding: bool = False
     """Whether inputs and outputs are tied to the session beforehand, as a server does that owns its buffers."""
 
@@ -71,6 +74,14 @@ class BenchSettings(Settings):
         """The largest batch of all points."""
         return max(point.batch for point in self.points)
 
+    @property
+    def wanted(self) -> dict[str, int]:
+        """What the points are measured with, and the largest batch of each."""
+        found: dict[str, int] = {}
+        for point in self.points:
+            found[point.inputs] = max(point.batch, found.get(point.inputs, 1))
+        return found
+
 
 @dataclass(frozen=True)
 class Serving:
@@ -85,14 +96,18 @@ class Serving:
 
 
 def interleaved(
-    artifacts: Sequence[Artifact], examples: Samples | TowerSamples, settings: BenchSettings
+    artifacts: Sequence[Artifact],
+    examples: Samples | TowerSamples,
+    settings: BenchSettings,
+    sets: SampleSets = NO_SETS,
 ) -> tuple[tuple[LatencySamples, ...], ...]:
     """Measures artifacts side by side, so that what disturbs one disturbs all.
 
     Args:
         artifacts: The models to compare.
-        examples: Real samples, as the preprocessing takes them; the first few are used.
+        examples: Real samples, as the preprocessing takes them; the first few are used, or some of all.
         settings: Where and for how long.
+        sets: Other samples, by the names that points have for them.
 
     Returns:
         For each point, the samples of each artifact.
@@ -102,7 +117,7 @@ def interleaved(
         ArtifactError: An artifact has no such graph.
         DataError: There are no examples.
     """
-    return record([subject_of(artifact, examples, settings.largest_batch) for artifact in artifacts], settings)
+    return record([subject_of(artifact, examples, settings.wanted, sets) for artifact in artifacts], settings)
 
 
 def record(subjects: Sequence[Subject], settings: BenchSettings) -> tuple[tuple[LatencySamples, ...], ...]:
@@ -156,7 +171,9 @@ def serving(subject: Subject, settings: BenchSettings) -> Serving:
     return Serving(float(found["peak_rss_bytes"]) / 1e6, float(found["load_ns"]) / 1e6, float(found["first_ns"]) / 1e6)
 
 
-def peak_rss_mb(artifact: Artifact, examples: Samples | TowerSamples, settings: BenchSettings) -> float:
+def peak_rss_mb(
+    artifact: Artifact, examples: Samples | TowerSamples, settings: BenchSettings, sets: SampleSets = NO_SETS
+) -> float:
     """Peak resident memory, in millions of bytes, of a process that only runs this artifact at the first point.
 
     Raises:
@@ -164,25 +181,33 @@ def peak_rss_mb(artifact: Artifact, examples: Samples | TowerSamples, settings: 
         ArtifactError: The artifact has no such graph.
         DataError: There are no examples.
     """
-    return serving(subject_of(artifact, examples, settings.largest_batch), settings).peak_rss_mb
+    return serving(subject_of(artifact, examples, settings.wanted, sets), settings).peak_rss_mb
 
 
 def _job(kind: Literal["latency", "memory"], subjects: Sequence[Subject], settings: BenchSettings, folder: Path) -> Job:
-    graphs = list(dict.fromkeys(point.graph for point in settings.points))
+    pairs = list(dict.fromkeys((point.graph, point.inputs) for point in settings.points))
     models: list[ModelJob] = []
     for number, subject in enumerate(subjects):
-        files = {graph: str(subject.file(graph)) for graph in graphs}
-        inputs = {graph: str(folder / f"{number}-{place}.npz") for place, graph in enumerate(graphs)}
-        for graph, file in inputs.items():
+        files = {graph: str(subject.file(graph)) for graph, _ in pairs}
+        inputs: dict[str, dict[str, str]] = {graph: {} for graph in files}
+        for place, (graph, name) in enumerate(pairs):
+            inputs[graph][name] = str(folder / f"{number}-{place}.npz")
             # Prefixed, as an input may be called what a parameter of numpy's is.
-            arrays = {f"input:{name}": array for name, array in subject.inputs[graph].items()}
-            np.savez(file, allow_pickle=False, **arrays)
-        models.append({"graphs": files, "inputs": inputs, "session": subject.session.model_dump(mode="json")})
+            arrays = {f"input:{key}": array for key, array in subject.fed(graph, name).items()}
+            np.savez(inputs[graph][name], allow_pickle=False, **arrays)
+        session = subject.session.model_dump(mode="json")
+        models.append({"graphs": files, "inputs": inputs, "session": session, "padding": subject.padding})
     return {
         "kind": kind,
         "models": models,
         "points": [
-            {"graph": point.graph, "batch": point.batch, "threads": point.threads, "io_binding": point.io_binding}
+            {
+                "graph": point.graph,
+                "batch": point.batch,
+                "threads": point.threads,
+                "io_binding": point.io_binding,
+                "inputs": point.inputs,
+            }
             for point in settings.points
         ],
         "min_seconds": settings.min_seconds / settings.processes,

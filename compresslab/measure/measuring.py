@@ -19,6 +19,7 @@ from compresslab.measure.metric_names import CLASS_METRICS, RETRIEVAL_METRICS, s
 from compresslab.measure.metrics import METRICS, Metric, Outputs, Targets
 from compresslab.measure.quality import quality, quality_delta, quality_ratio
 from compresslab.measure.retention import retained
+from compresslab.measure.subject import NO_SETS
 from compresslab.measure.together import first_of_each, together
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from compresslab.measure.artifact import Artifact
     from compresslab.measure.preprocessing import Samples
     from compresslab.measure.samples import LatencySamples
+    from compresslab.measure.subject import SampleSets
     from compresslab.measure.tower_samples import TowerSamples
 
     Recorded = tuple[tuple[LatencySamples, ...], ...]
@@ -66,6 +68,7 @@ class Measurer:
         metric: A name in `metrics.METRICS`.
         bench: What to measure, and for how long.
         benchmarks: Measured wherever `test` is, and nothing is chosen by them.
+        sets: Samples beside the splits that points of the bench name.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Measurer:
         metric: str,
         bench: BenchSettings,
         benchmarks: Sequence[EvalBenchmark] = (),
+        sets: SampleSets = NO_SETS,
     ) -> None:
         key = f"{benchmark}/{shown(metric)}"
         self._splits = {
@@ -87,6 +91,7 @@ class Measurer:
             for one in benchmarks
         )
         self._bench = bench
+        self._sets = sets
         self._outputs: dict[tuple[str, int], Outputs] = {}
         self._peak_rss_mb: dict[str, float] = {}
 
@@ -120,7 +125,7 @@ class Measurer:
         benchmarks = self._benchmarks if TEST in names else ()
         told = (reported, *benchmarks)
         others = {other.digest: other for other in (parent, baseline) if other is not None}
-        samples = interleaved([artifact, *others.values()], validation.inputs, self._bench)
+        samples = interleaved([artifact, *others.values()], validation.inputs, self._bench, self._sets)
         deployed = self._deployed(samples)
         deployment = dict(zip(others, deployed[1:], strict=True))
 
@@ -255,9 +260,10 @@ class Measurer:
         if artifact.digest not in self._peak_rss_mb:
             examples = self._splits[VALIDATION].inputs
             # Of several graphs a process each: the sum is what a machine needs that serves all of them.
+            points = [self._bench.points[place] for place in first_of_each(self._bench.points)]
             self._peak_rss_mb[artifact.digest] = sum(
-                peak_rss_mb(artifact, examples, self._bench.model_copy(update={"points": (self._bench.points[place],)}))
-                for place in first_of_each(self._bench.points)
+                peak_rss_mb(artifact, examples, self._bench.model_copy(update={"points": (point,)}), self._sets)
+                for point in points
             )
         return self._peak_rss_mb[artifact.digest]
 

@@ -12,13 +12,14 @@ from PIL import Image, ImageOps
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from compresslab.errors import DataError
+from compresslab.measure.text_preprocessing import TextPreprocessing, Texts
 from compresslab.settings import Floats, Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-Samples: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
-"""Samples as a split holds them: images uint8 [n, height, width, channels], or features float32 [n, width]."""
+Samples: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.float32] | Texts
+"""As a split holds them: images uint8 [n, height, width, channels], features float32 [n, width], or strings [n]."""
 
 _RESAMPLING = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -192,7 +193,9 @@ def _kind_of(plain: Any) -> str:
 
 
 Preprocessing = Annotated[
-    Annotated[ImagePreprocessing, Tag("image")] | Annotated[FeaturePreprocessing, Tag("features")],
+    Annotated[ImagePreprocessing, Tag("image")]
+    | Annotated[FeaturePreprocessing, Tag("features")]
+    | Annotated[TextPreprocessing, Tag("text")],
     Discriminator(_kind_of),
 ]
 """How samples become inputs. Told apart by `kind`, in manifests too."""

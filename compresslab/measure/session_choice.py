@@ -15,12 +15,13 @@ from compresslab.measure.comparison import Comparison, compare
 from compresslab.measure.evaluate import predict
 from compresslab.measure.samples import LatencySamples
 from compresslab.measure.session import SessionOptions, open_session
-from compresslab.measure.subject import subject_of
+from compresslab.measure.subject import NO_SETS, Subject, subject_of
 
 if TYPE_CHECKING:
     from compresslab.measure.artifact import Artifact
     from compresslab.measure.bench import BenchSettings
     from compresslab.measure.preprocessing import Samples
+    from compresslab.measure.subject import SampleSets
 
 _SKIP_NORM = "SkipLayerNormFusion"
 _FUSED_NORM = b"SkipLayerNormalization"
@@ -53,7 +54,9 @@ class SessionChoice:
     tried: tuple[Tried, ...]
 
 
-def choose_session(artifact: Artifact, examples: Samples, settings: BenchSettings) -> SessionChoice:
+def choose_session(
+    artifact: Artifact, examples: Samples, settings: BenchSettings, sets: SampleSets = NO_SETS
+) -> SessionChoice:
     """The options with which the artifact is proven faster than with its own, else its own.
 
     Tried are: one level of optimisation less, where that gives another graph; no fusion of LayerNorm with the sum
@@ -65,6 +68,7 @@ def choose_session(artifact: Artifact, examples: Samples, settings: BenchSetting
         artifact: With the options it would have.
         examples: Real samples, as its preprocessing takes them.
         settings: The bench; its first point is where the choice is made.
+        sets: Other samples, by the names that points have for them.
 
     Raises:
         BenchmarkFailed: A measuring process died.
@@ -79,6 +83,10 @@ def choose_session(artifact: Artifact, examples: Samples, settings: BenchSetting
     reference = predict(artifact, examples[:_CHECKED])
     quantized = artifact.manifest.integer_operators.eligible > 0
 
+    def compared(options: list[SessionOptions], *, spinning: bool) -> list[Comparison]:
+        models = (artifact, *_all(artifact, options)) if options else ()
+        return _compared([subject_of(one, examples, settings.wanted, sets) for one in models], settings, spinning)
+
     def measured(options: list[SessionOptions], *, spinning: bool) -> None:
         allowed = []
         for one in options:
@@ -87,7 +95,7 @@ def choose_session(artifact: Artifact, examples: Samples, settings: BenchSetting
                 allowed.append(one)
             else:
                 tried.append(Tried(one, None, found))
-        for one, comparison in zip(allowed, _compared(artifact, allowed, examples, settings, spinning), strict=True):
+        for one, comparison in zip(allowed, compared(allowed, spinning=spinning), strict=True):
             speedup = comparison.speedup
             tried.append(Tried(one, (speedup.value, speedup.low, speedup.high)))
             if comparison.verdict == "faster":
@@ -127,13 +135,10 @@ def _alternatives(path: Path, own: SessionOptions, threads: int) -> tuple[list[S
     return beside, [own.model_copy(update={"allow_spinning": True})] if spins else []
 
 
-def _compared(
-    artifact: Artifact, options: list[SessionOptions], examples: Samples, settings: BenchSettings, apart: bool
-) -> list[Comparison]:
-    """Each against the artifact's own options."""
-    if not options:
+def _compared(subjects: list[Subject], settings: BenchSettings, apart: bool) -> list[Comparison]:
+    """Each against the first, which has the artifact's own options."""
+    if not subjects:
         return []
-    subjects = [subject_of(one, examples, settings.largest_batch) for one in (artifact, *_all(artifact, options))]
     if not apart:
         own, *others = record(subjects, settings)[0]
         return [compare(one, own) for one in others]

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 
+from compresslab.measure.padding import trimmed
 from compresslab.measure.runtime import open_graph
 from compresslab.measure.steady import steady_from
 
@@ -45,11 +46,15 @@ _MEMORY_SECONDS = 2.0
 
 
 class ModelJob(TypedDict):
-    """One model: each graph's file and inputs (.npz, an array [n, ...] a name), `SessionOptions` as plain data."""
+    """One model: each graph's file and, by the samples they are of, inputs (.npz, an array [n, ...] a name).
+
+    The session is `SessionOptions` as plain data; `padding` is what texts are filled up with, None of other samples.
+    """
 
     graphs: dict[str, str]
-    inputs: dict[str, str]
+    inputs: dict[str, dict[str, str]]
     session: dict[str, Any]
+    padding: int | None
 
 
 class PointJob(TypedDict):
@@ -59,6 +64,7 @@ class PointJob(TypedDict):
     batch: int
     threads: int
     io_binding: bool
+    inputs: str
 
 
 class Job(TypedDict):
@@ -182,7 +188,7 @@ def _session(model: ModelJob, point: PointJob) -> InferenceSession:
 
 
 def _callable(session: InferenceSession, model: ModelJob, point: PointJob) -> _Callable:
-    feeds = _feeds(model["inputs"][point["graph"]], point["batch"])
+    feeds = _feeds(model["inputs"][point["graph"]][point["inputs"]], point["batch"], model["padding"])
     outputs = [output.name for output in session.get_outputs()]
     if not point["io_binding"]:
         return _Callable(partial(session.run, outputs), itertools.cycle(feeds))
@@ -190,15 +196,21 @@ def _callable(session: InferenceSession, model: ModelJob, point: PointJob) -> _C
     return _Callable(session.run_with_iobinding, itertools.cycle(bindings))
 
 
-def _feeds(file: str, batch: int) -> list[dict[str, Any]]:
-    """Whole batches, one after the other; what has no axis to cut is the same in each."""
+def _feeds(file: str, batch: int, padding: int | None) -> list[dict[str, Any]]:
+    """Whole batches, one after the other; what has no axis to cut is the same in each.
+
+    Texts lose the padding that none of a batch needs: they are called at the lengths that they have.
+    """
     with np.load(file, allow_pickle=False) as loaded:
         arrays = {name.removeprefix(_INPUT): array for name, array in loaded.items()}
     rows = min((len(array) for array in arrays.values() if array.ndim), default=batch)
-    return [
+    feeds = [
         {name: np.array(array[start : start + batch]) if array.ndim else array for name, array in arrays.items()}
         for start in range(0, rows - batch + 1, batch)
     ]
+    if padding is None:
+        return feeds
+    return [{name: trimmed(array, padding) for name, array in feed.items()} for feed in feeds]
 
 
 def _bound(session: InferenceSession, feed: dict[str, Any], outputs: Sequence[str]) -> IOBinding:

@@ -8,6 +8,7 @@ those of the heads, and tensors that were one are made one again, before the wei
 from __future__ import annotations
 
 import json
+import shutil
 from hashlib import sha256
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from compresslab.candidate import TorchModel
 from compresslab.digest import digest_of
 from compresslab.errors import ModelError, did_you_mean
+from compresslab.measure.text_preprocessing import TextPreprocessing
 from compresslab.models.builder import AnyBuilder, construct_again, read_builder
 from compresslab.models.sizes import NAMES, Size, attributes, layer_sizes, set_sizes
 from compresslab.models.tying import reshape, tied_tensors
@@ -51,6 +53,8 @@ class Layer(Settings):
 class Description(Settings):
     """What `architecture.json` holds. `tensors` has the shape of every entry of the state dict.
 
+    `preprocessing` is there for a network with a tokenizer of its own, whose file lies beside.
+
     Version 1 has neither `attributes` nor `tied`, and knows no blocks that were removed.
     """
 
@@ -60,6 +64,7 @@ class Description(Settings):
     attributes: dict[str, dict[str, Number]] = Field(default_factory=dict)
     tied: tuple[Names, ...] | None = Field(None, strict=False)
     tensors: dict[str, Ints]
+    preprocessing: TextPreprocessing | None = None
 
 
 def describe(model: TorchModel) -> dict[str, Any]:
@@ -77,7 +82,9 @@ def describe(model: TorchModel) -> dict[str, Any]:
             layers[name] = {"type": type(module).__name__, "sizes": _listed(sizes)}
         elif found := attributes(module):
             numbers[name] = _listed(found)
+    own = model.preprocessing
     return {
+        **({} if own is None else {"preprocessing": own.model_dump(mode="json")}),
         "format_version": FORMAT,
         "builder": dict(model.builder),
         "layers": layers,
@@ -115,6 +122,8 @@ def rebuild(description: Mapping[str, Any], trusted: Collection[str] = ()) -> nn
 def save(model: TorchModel, folder: Path) -> None:
     """Writes `weights.safetensors` and `architecture.json`; the same network gives the same bytes.
 
+    A network with a tokenizer of its own has that beside them.
+
     Raises:
         OSError: The folder cannot be written.
     """
@@ -125,6 +134,8 @@ def save(model: TorchModel, folder: Path) -> None:
     # Strides leave no trace in any shape, so the text needs a digest of its own.
     text = json.dumps({**plain, "digest": digest_of(plain)}, indent=1, sort_keys=True)
     (folder / ARCHITECTURE).write_text(text + "\n", encoding="utf-8")
+    if isinstance(model.preprocessing, TextPreprocessing):
+        shutil.copyfile(model.preprocessing.file, folder / model.preprocessing.tokenizer)
 
 
 def load(folder: Path, trusted: Collection[str] = ()) -> TorchModel:
@@ -159,7 +170,8 @@ def load(folder: Path, trusted: Collection[str] = ()) -> TorchModel:
         )
     module = rebuild(plain, trusted)
     module.load_state_dict(tensors, strict=True)
-    return TorchModel(module, plain["builder"])
+    own = None if description.preprocessing is None else description.preprocessing.in_folder(folder)
+    return TorchModel(module, plain["builder"], preprocessing=own)
 
 
 def digest(model: TorchModel) -> str:

@@ -15,6 +15,7 @@ from compresslab.models.blocks import REMOVED, remove_blocks
 from compresslab.models.hf_net import HfTask, build_hf, require_own_code
 from compresslab.models.mlp import Mlp
 from compresslab.models.residual import Residual
+from compresslab.models.signature import Reads
 from compresslab.models.timm_names import require_local
 from compresslab.models.timm_net import build_timm
 from compresslab.settings import Settings
@@ -105,6 +106,11 @@ class HfBuilder(_Builder):
         """How many classes it tells apart."""
         names = self.config.get("id2label")
         return len(names) if isinstance(names, dict) else 0
+
+    @property
+    def reads(self) -> Reads:
+        """What it is fed."""
+        return "images" if self.task == "image-classification" else "texts"
 
     @property
     def channels(self) -> int | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from compresslab.errors import ModelError
 from compresslab.measure.artifact import MANIFEST, read_manifest
@@ -29,7 +29,42 @@ _SHOWN = 5
 Floats: TypeAlias = "npt.NDArray[np.float64]"
 
 
-def require_fit(model: TorchModel, inputs: npt.NDArray[np.float32], outputs: int | None) -> None:
+def require_vocabulary(model: TorchModel, how: Preprocessing) -> None:
+    """Checks that a network that reads texts has a row of its table for each id, and knows which is padding.
+
+    Args:
+        model: The network; of other samples than texts it is passed.
+        how: How it reads.
+
+    Raises:
+        ModelError: The tokenizer is another network's.
+    """
+    if how.kind != "text":
+        return
+    table = embedding_table(model.module)
+    remedy = "give the tokenizer that the network was trained with (`tokenizer`, or the tokenizer.json in its folder)"
+    if table is not None and how.vocabulary > table.num_embeddings:
+        raise ModelError(
+            f"{type(model.module).__name__} knows {table.num_embeddings} tokens, but the tokenizer {how.file} has ids "
+            f"up to {how.vocabulary - 1}; {remedy}"
+        )
+    config = None if model.builder is None else model.builder.get("config")
+    padding = config.get("pad_token_id") if isinstance(config, dict) else how.pad_id
+    if padding != how.pad_id:
+        raise ModelError(
+            f"{type(model.module).__name__} takes {padding} for padding, but texts are padded with {how.pad_id}; "
+            f"{remedy}"
+        )
+
+
+def embedding_table(module: nn.Module) -> nn.Embedding | None:
+    """The table of a network's tokens, where it can be told from others."""
+    getter = getattr(module, "get_input_embeddings", None)
+    found = getter() if callable(getter) else next((m for m in module.modules() if isinstance(m, nn.Embedding)), None)
+    return found if isinstance(found, nn.Embedding) else None
+
+
+def require_fit(model: TorchModel, inputs: npt.NDArray[Any], outputs: int | None) -> None:
     """Runs the network, in eval mode, on inputs [b, ...] of the task, which asks for so many outputs.
 
     None are embeddings, of any width.
@@ -152,6 +187,9 @@ def _differences(theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:
     if theirs["kind"] != ours["kind"]:
         return [f"it reads {theirs['kind']}, but the task has {ours['kind']}"]
     scale = ("mean", "std")
+    if ours["kind"] == "text":  # how much is read of a long text is not what a network was trained for
+        told = {"sha256": "the tokenizer is another one", "pad_id": "texts are padded with another id"}
+        return [words for name, words in told.items() if theirs[name] != ours[name]]
     told = [
         f"`{name}` was {theirs[name]}, but is {ours[name]}"
         for name in ours

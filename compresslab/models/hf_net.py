@@ -158,6 +158,21 @@ def read_config(source: str) -> dict[str, Any]:
     return {key: value for key, value in complete.items() if key not in _NOT_STRUCTURE}
 
 
+def fetched(source: str, name: str) -> Path | None:
+    """A file of a folder that `save_pretrained` wrote, or of a name on the hub; None where there is none."""
+    if Path(source).is_dir():
+        file = Path(source, name)
+        return file if file.is_file() else None
+    library("transformers")
+    from transformers.utils import cached_file
+
+    try:
+        found = cached_file(source, name, _raise_exceptions_for_missing_entries=False)
+    except OSError as error:
+        raise _unreadable(source, error, f"with its {name}") from error
+    return None if found is None else Path(found)
+
+
 def label_names(config: Mapping[str, Any]) -> tuple[str, ...] | None:
     """The names of the outputs, in order; None where the configuration only has placeholders."""
     names = config.get("id2label")

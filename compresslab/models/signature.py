@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Reads = Literal["images", "features"]
+Reads = Literal["images", "features", "texts"]
 
 
 @dataclass(frozen=True)
@@ -13,8 +13,9 @@ class Signature:
     """The two ends of a network.
 
     Args:
-        reads: `images`: float32 [b, inputs, h, w]; `features`: float32 [b, inputs].
-        inputs: Channels of the images, or features of a sample.
+        reads: `images`: float32 [b, inputs, h, w]; `features`: float32 [b, inputs]; `texts`: ids of tokens, int64
+            [b, seq].
+        inputs: Channels of the images, features of a sample, or how many ids there are.
         outputs: Answers [b, outputs]: a logit for each label, or the one number that is asked for.
         center: What an answer of nothing is, in the units of the targets.
         scale: By how much targets typically differ from `center`. A network of ours computes in these units inside

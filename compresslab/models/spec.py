@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from compresslab.models.builder import AnyBuilder
     from compresslab.models.signature import Reads, Signature
 
-_SAMPLES = {"images": "images", "features": "rows of features"}
-_FITTING = {"images": "residual", "features": "mlp"}
+_SAMPLES = {"images": "images", "features": "rows of features", "texts": "texts"}
+_FITTING = {"images": "residual", "features": "mlp", "texts": "hf"}
 
 
 def _beside_the_file(value: str, info: ValidationInfo) -> str:
@@ -57,8 +57,9 @@ class ModelSpec(Settings):
     timm: str | None = None
     """The name of a network of timm's for images, such as `resnet50`: new unless `weights` are given."""
     hf: FolderOrName | None = None
-    """A network of transformers' that classifies images: a folder that `save_pretrained` wrote, or its name on the
-    Hugging Face hub. Its weights come from safetensors, and no code of its own is run."""
+    """A network of transformers' that classifies images or texts, or gives a text one number: a folder that
+    `save_pretrained` wrote, or its name on the Hugging Face hub. Its weights come from safetensors, and no code of its
+    own is run. One for texts reads with the tokenizer.json of its folder."""
     classes: int | None = Field(None, ge=1)
     """How many classes a `timm` network tells apart; null takes those of the task, which it must be for."""
     checkpoint: FilePath | None = None
@@ -207,13 +208,17 @@ class ModelSpec(Settings):
 def _open_hf(source: str, signature: Signature) -> TorchModel:
     from compresslab.candidate import TorchModel
     from compresslab.models.builder import HfBuilder
-    from compresslab.models.hf_net import open_hf, transformers_version
+    from compresslab.models.hf_net import HfTask, open_hf, transformers_version
+    from compresslab.models.text_reading import hf_reading
 
-    _require_reads("`hf`", "images", signature)
-    module, config = open_hf(source, "image-classification")
-    builder = HfBuilder(task="image-classification", config=config, version=transformers_version())
+    task: HfTask = "text-classification" if signature.reads == "texts" else "image-classification"
+    if signature.reads == "features":
+        _require_reads("`hf`", "images", signature)
+    module, config = open_hf(source, task)
+    builder = HfBuilder(task=task, config=config, version=transformers_version())
     _require_same(source, builder, signature)
-    return TorchModel(module.eval(), builder.plain())
+    own = hf_reading(source).preprocessing() if signature.reads == "texts" else None
+    return TorchModel(module.eval(), builder.plain(), preprocessing=own)
 
 
 def _require_reads(what: str, reads: Reads, signature: Signature) -> None:
@@ -231,8 +236,9 @@ def _require_same(where: str, builder: AnyBuilder, signature: Signature) -> None
         _require_outputs(where, builder.classes, signature, "classes")
         _require_equal(where, builder.in_channels, signature.inputs, "channels")
     elif builder.kind == "hf":
-        _require_reads(where, "images", signature)
-        _require_outputs(where, builder.outputs, signature, "classes")
+        _require_reads(where, builder.reads, signature)
+        what = "classes" if signature.outputs > 1 or builder.outputs > 1 else "outputs"
+        _require_outputs(where, builder.outputs, signature, what)
         if builder.channels is not None:
             _require_equal(where, builder.channels, signature.inputs, "channels")
     elif builder.kind == "mlp":

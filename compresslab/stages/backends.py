@@ -50,7 +50,7 @@ def by_backend(
             quantize_static(_float_graph(network, batches, context), path, batches, stage.onnxruntime)
 
     on_main(make)
-    return OnnxModel(path), found
+    return OnnxModel(path, network.preprocessing), found
 
 
 def _float_graph(network: TorchModel, batches: Sequence[npt.NDArray[np.float32]], context: Context) -> Path:

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from compresslab.candidate import Candidate, TorchModel
 from compresslab.distillation import Recipe, checks, control_of, learn, validation_score
 from compresslab.distillation.reduction import told as reduction_told
 from compresslab.errors import ModelError
 from compresslab.models import ModelSpec
+from compresslab.tasks.reading import reading_as
 
 if TYPE_CHECKING:
+    from compresslab.candidate import Candidate, TorchModel
     from compresslab.stage import Context
 
 
@@ -43,6 +44,7 @@ class Distill(Recipe):
             raise ModelError("`distill` has no teacher; give `teacher`, or weights for `model`")
         recipe = self.recipe
         start = self.start(candidate, context)
+        context = context.reading(start)
         module = copy.deepcopy(start.module)
         history = learn(module, recipe, context, self.kind)
         decisions: dict[str, Any] = {"loss": [round(epoch.loss, 6) for epoch in history]}
@@ -52,12 +54,12 @@ class Distill(Recipe):
             decisions["explained"] = round(share, 4)
             for told in (*checks.warnings(recipe, context, share), *self._untried(context)):
                 context.progress.note(told)
-        made = [candidate.then(TorchModel(module, start.builder), context.step(self, decisions))]
+        made = [candidate.then(replace(start, module=module), context.step(self, decisions))]
         if self.control:
             alone = copy.deepcopy(start.module)
             history = learn(alone, control_of(recipe, context), replace(context, teacher=None), "control")
             decisions = {"control": True, "loss": [round(epoch.loss, 6) for epoch in history]}
-            made.append(candidate.then(TorchModel(alone, start.builder), context.step(self, decisions, attempt=1)))
+            made.append(candidate.then(replace(start, module=alone), context.step(self, decisions, attempt=1)))
         return tuple(made)
 
     def begin(self, candidate: Candidate, context: Context, epochs: int) -> float:
@@ -65,7 +67,9 @@ class Distill(Recipe):
 
         `apply` with the same context goes on from there.
         """
-        module = copy.deepcopy(self.start(candidate, context).module)
+        start = self.start(candidate, context)
+        context = context.reading(start)
+        module = copy.deepcopy(start.module)
         learn(module, self.recipe, context, self.kind, until=epochs)
         return validation_score(module, context.task)
 
@@ -82,4 +86,4 @@ class Distill(Recipe):
         """The network before the training."""
         if self.student is None:
             return candidate.network
-        return self.student.build(context.task.signature, context.seed)
+        return reading_as(self.student.build(context.task.signature, context.seed), context.task)

@@ -13,8 +13,10 @@ from compresslab.distillation import validation_score
 from compresslab.distillation.feed import Feed
 from compresslab.distillation.learner import labelled_weight
 from compresslab.distillation.sampling import Sampling
+from compresslab.errors import ModelError
 from compresslab.losses import huber, kd, similarity_kl
 from compresslab.models import ModelSpec
+from compresslab.tasks.reading import reading_as
 from compresslab.teacher import OUTPUT
 from compresslab.training import Batch, fit
 from compresslab.world import everywhere
@@ -52,10 +54,20 @@ class Mutual(Sampling):
     """Which peers go on to the next stage: the best on validation, or all."""
 
     def apply(self, candidate: Candidate, context: Context) -> tuple[Candidate, ...]:
-        """The peers, trained, in their order."""
+        """The peers, trained, in their order.
+
+        Raises:
+            ModelError: They read texts by several tokenizers.
+        """
         # Peers of one shape must not start, and so stay, the same.
         seeds = [context.seed * 1_000_003 + index for index in range(len(self.peers))]
-        models = [spec.build(context.task.signature, seed) for spec, seed in zip(self.peers, seeds, strict=True)]
+        models = [
+            reading_as(spec.build(context.task.signature, seed), context.task)
+            for spec, seed in zip(self.peers, seeds, strict=True)
+        ]
+        if any(model.preprocessing != models[0].preprocessing for model in models):
+            raise ModelError("peers see the same inputs, so they must read by one tokenizer; give peers that do")
+        context = context.reading(models[0])
         taught = context.teacher is not None and self.teacher_weight > 0
         feed = Feed(context, self, (OUTPUT,) if taught else (), unlabelled=taught or self.peer_weight > 0)
         together = Peers([model.module for model in models])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -139,6 +139,7 @@ class Prune(Settings):
                 target cannot be reached.
         """
         model = candidate.network
+        context = context.reading(model)
         work = _Application(self, model, context)
         if isinstance(self.blocks, int) and self.blocks:
             model = work.without_blocks(model, self.blocks)
@@ -193,7 +194,7 @@ class _Application:
             lost, name = min((lost, name) for name, lost in damages.items())
             self.context.progress.note(f"block `{name}` goes: of {len(found.names)}, it is missed least")
             builder = None if model.builder is None else without_blocks(model.builder, [name])
-            model = TorchModel(without(model.module, [name]), builder)
+            model = replace(model, module=without(model.module, [name]), builder=builder)
             self.removed.append(name)
             self.block_damage[name] = round(lost, 6)
         return model
@@ -229,7 +230,7 @@ class _Application:
             reached = self._reached(model.module, groups, scores, share / self.left, comparable=criterion.comparable)
             self.left *= reached.share
             kept = reached.widths
-            model = TorchModel(cut(model.module, groups, best_units(groups, scores, kept)), model.builder)
+            model = replace(model, module=cut(model.module, groups, best_units(groups, scores, kept)))
         for group in groups:
             if kept.get(group.name, group.units) < group.units:
                 self.widths.setdefault(group.name, [group.units, 0])[1] = kept[group.name]

@@ -96,6 +96,7 @@ class Quantize(QuantizerSettings):
             ModelError: The network cannot be traced, or has nothing that can be quantized.
             DataError: The calibration samples are not finite, or all alike.
         """
+        context = context.reading(candidate.network)
         if self.backend != "own":
             return (self._by_backend(candidate, context),)
         if self.mode == "auto":
@@ -139,7 +140,9 @@ class Quantize(QuantizerSettings):
         if attempt == 0:  # later ones are calibrated on the same
             told["calibration"] = calibration_told(self, candidate.network.module, context)
         # A copy: `auto` may train the network further before this candidate is exported.
-        model = TorchModel(convert(prepared), None, simulated=copy.deepcopy(prepared))
+        model = TorchModel(
+            convert(prepared), None, simulated=copy.deepcopy(prepared), preprocessing=candidate.network.preprocessing
+        )
         return candidate.then(model, context.step(self, told, attempt))
 
     def trained(

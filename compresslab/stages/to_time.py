@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,7 +86,7 @@ class Uncut:
         if allocation.removed:
             module = without(module, allocation.removed)
             builder = None if builder is None else without_blocks(builder, allocation.removed)
-        return TorchModel(module, builder)
+        return replace(self.model, module=module, builder=builder)
 
 
 class ToTime:
@@ -206,7 +206,7 @@ class ToTime:
         rows = np.arange(min(_CALIBRATION, len(task.splits["calibration"].inputs)))
         calibrate(prepared, (torch.from_numpy(task.batch("calibration", part, None))
                              for part in np.array_split(rows, -(-len(rows) // _BATCH))))  # fmt: skip
-        return TorchModel(convert(prepared), None)
+        return replace(model, module=convert(prepared), builder=None)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from compresslab.tasks.objective import Classes, Embeddings, Objective, Score
 from compresslab.tasks.regression import Regression
 from compresslab.tasks.spec import TaskSpec
 from compresslab.tasks.task import Split, Task
+from compresslab.tasks.text_classification import TextClassification
+from compresslab.tasks.text_regression import TextRegression
 
 __all__ = [
     "Benchmark",
@@ -20,5 +22,7 @@ __all__ = [
     "Split",
     "Task",
     "TaskSpec",
+    "TextClassification",
+    "TextRegression",
     "embedding_task",
 ]

@@ -90,7 +90,7 @@ class Regression(Settings):
         hashes = {part: sample_hashes(inputs) for part, inputs in features.items()}
         ids = {part: ids_of(one) for part, one in hashes.items()}
         wanted = {"validation": self.validation, "calibration": self.calibration, "test": self.test}
-        found, notes = places(source.name, ids, _strata(source.train.targets), wanted, self.split_seed, "samples")
+        found, notes = places(source.name, ids, score_strata(source.train.targets), wanted, self.split_seed, "samples")
 
         def made(split: str, place: Place) -> Split:
             table = source.parts.get(place.part)
@@ -102,11 +102,11 @@ class Regression(Settings):
         splits = {split: made(split, place) for split, place in found.items()}
         prove_disjoint({split: part.ids for split, part in splits.items()}, "samples")
         for name in ("train", "validation", "test"):
-            _require_spread(source.name, splits[name])
+            require_spread(source.name, splits[name])
         train = found["train"].rows
         return Task.of(
             name=self.name or re.sub(r"[^\w.-]+", "_", source.name),
-            objective=_objective(self.target_name, source.train.targets[train]),
+            objective=score_objective(self.target_name, source.train.targets[train]),
             splits=splits,
             preprocessing=feature_preprocessing(source.train.inputs[train], self.standardise),
             augmentation=Augmentation(),
@@ -121,14 +121,19 @@ class Regression(Settings):
         return load_table_python(self.python)
 
 
-def _strata(targets: Scores) -> npt.NDArray[np.int64]:
+def score_strata(targets: Scores) -> npt.NDArray[np.int64]:
     """Groups of about equally many samples, by their targets: no split shall have only the high ones."""
     groups = max(1, min(_STRATA, len(targets) // _SMALLEST_STRATUM))
     edges = np.quantile(targets, np.arange(1, groups) / groups)
     return np.searchsorted(edges, targets, side="right").astype(np.int64)
 
 
-def _require_spread(source: str, split: Split) -> None:
+def require_spread(source: str, split: Split) -> None:
+    """Refuses a split all of whose targets are the same.
+
+    Raises:
+        DataError: They are.
+    """
     targets = split.targets
     assert targets is not None, "sources are labelled"
     if targets.min() == targets.max():
@@ -138,6 +143,7 @@ def _require_spread(source: str, split: Split) -> None:
         )
 
 
-def _objective(target: str, train: Scores) -> Score:
+def score_objective(target: str, train: Scores) -> Score:
+    """The objective for training targets [n]: their mean and deviation are its units."""
     exact = train.astype(np.float64)
     return Score(target, rounded(exact.mean()), rounded(exact.std()))

@@ -6,15 +6,19 @@ from typing import TYPE_CHECKING
 
 from pydantic import model_validator
 
+from compresslab.models.text_reading import text_reading
 from compresslab.one_of import the_one
 from compresslab.settings import Settings
 from compresslab.tasks.embedding import EmbeddingTask
 from compresslab.tasks.image_classification import ImageClassification
 from compresslab.tasks.regression import Regression
+from compresslab.tasks.text_classification import TextClassification
+from compresslab.tasks.text_regression import TextRegression
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from compresslab.models import ModelSpec
     from compresslab.tasks.task import Task
 
 
@@ -27,18 +31,30 @@ class TaskSpec(Settings):
     """Features to one number."""
     embedding: EmbeddingTask | None = None
     """Features to embeddings, for retrieval."""
+    text_classification: TextClassification | None = None
+    """Texts into classes."""
+    text_regression: TextRegression | None = None
+    """Texts to one number."""
 
     @model_validator(mode="after")
     def _check_one_task(self) -> TaskSpec:
         the_one(self, tuple(TaskSpec.model_fields))
         return self
 
-    def load(self, cache: Path) -> Task:
-        """The task with its data; `cache` keeps what is fetched and decoded.
+    def load(self, cache: Path, model: ModelSpec | None = None) -> Task:
+        """The task with its data.
+
+        Args:
+            cache: Keeps what is fetched and decoded.
+            model: The pipeline's, in whose folder a tokenizer may lie, and names for its outputs.
 
         Raises:
             DataError: The data is missing, broken, or cannot be split as asked.
+            ModelError: A task on texts does not fit the model.
         """
+        texts = self.text_classification or self.text_regression
+        if texts is not None:
+            return texts.load(cache, None if model is None else text_reading(model))
         if self.image_classification is not None:
             return self.image_classification.load(cache)
         if self.embedding is not None:

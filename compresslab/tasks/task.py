@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from compresslab.data.mixing import mixing
 from compresslab.digest import code_digest, digest_of
+from compresslab.errors import DataError
 from compresslab.measure.embedding_metrics import groups_of
 from compresslab.models import Signature
 from compresslab.tasks.benchmark import Benchmark, content_digest
 from compresslab.tasks.objective import Classes, Embeddings, Score
+from compresslab.tasks.tokens import Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,7 +46,7 @@ class Split:
 
     Args:
         name: `train`, `transfer`, `calibration`, `validation` or `test`.
-        inputs: uint8 images [n, h, w, c] or float32 features [n, d]; memory-mapped when they are many.
+        inputs: uint8 images [n, h, w, c], float32 features [n, d] or strings [n]; memory-mapped when they are many.
         targets: Indices into the task's labels, float32 scores, or numbers of groups (see `Embeddings`) [n]; None where
             there are none.
         ids: The first eight bytes of each sample's SHA-256 [n].
@@ -84,6 +86,8 @@ class Task:
     digest: str
     notes: tuple[str, ...] = ()
     benchmarks: Mapping[str, Benchmark] = field(default_factory=dict)
+    tokens: Tokens = field(default_factory=Tokens, compare=False, repr=False)
+    """What was tokenised already, for tasks on texts."""
 
     @classmethod
     def of(
@@ -97,6 +101,7 @@ class Task:
         metric: str,
         notes: tuple[str, ...],
         benchmarks: Mapping[str, Benchmark] | None = None,
+        tokens: Tokens | None = None,
     ) -> Task:
         """The task with its digest."""
         beside = benchmarks or {}
@@ -112,7 +117,12 @@ class Task:
                 "code": code_digest(*_CODE),
             }
         )
-        return cls(name, objective, splits, preprocessing, augmentation, metric, digest, notes, beside)
+        made = cls(name, objective, splits, preprocessing, augmentation, metric, digest, notes, beside)
+        return made if tokens is None else replace(made, tokens=tokens)
+
+    def read_by(self, preprocessing: Preprocessing | None) -> Task:
+        """The same task as a model sees it that reads by a preprocessing of its own; None is the task's."""
+        return self if preprocessing in (None, self.preprocessing) else replace(self, preprocessing=preprocessing)
 
     @property
     def kind(self) -> Literal["classification", "regression", "embedding"]:
@@ -157,8 +167,13 @@ class Task:
     def signature(self) -> Signature:
         """What a network must read and answer to be one of this task's."""
         how = self.preprocessing
-        reads: Reads = "features" if how.kind == "features" else "images"
-        inputs = how.width if how.kind == "features" else how.channels
+        reads: Reads = "images"
+        if how.kind == "text":
+            reads, inputs = "texts", how.vocabulary
+        elif how.kind == "features":
+            reads, inputs = "features", how.width
+        else:
+            inputs = how.channels
         if isinstance(self.objective, Score):
             return Signature(reads, inputs, self.outputs, self.objective.center, self.objective.scale)
         return Signature(reads, inputs, self.outputs, any_width=self.any_width)
@@ -200,15 +215,22 @@ class Task:
 
     def batch(
         self, split: str, indices: npt.NDArray[np.int64], seed: int | None, mixup: float = 0.0
-    ) -> npt.NDArray[np.float32]:
-        """Inputs of a network for some samples, float32 [b, c, h, w] of images and [b, d] of features.
+    ) -> npt.NDArray[Any]:
+        """Inputs of a network for some samples: float32 [b, c, h, w] of images and [b, d] of features.
+
+        Of texts they are ids of tokens, int64 [b, tokens of the longest of these].
 
         Args:
             split: Name of the split.
             indices: Rows of the split [b].
             seed: Of the augmentation, which depends on it and on each sample alone; None for the samples as they are.
             mixup: Share of the samples that are blended with another, augmented one (see `data.mixing`).
+
+        Raises:
+            DataError: Texts are to be mixed, which is nothing.
         """
+        if mixup and self.preprocessing.kind == "text":
+            raise DataError("texts cannot be mixed, so `mixup` must be 0 for them; leave it out")
         inputs = self._augmented(split, indices, seed)
         if seed is None or not mixup:
             return inputs
@@ -225,12 +247,14 @@ class Task:
         part = self.splits[split]
         return mixing(part.ids[indices], len(part.ids), seed, mixup)
 
-    def _augmented(self, split: str, indices: npt.NDArray[np.int64], seed: int | None) -> npt.NDArray[np.float32]:
-        part = self.splits[split]
+    def _augmented(self, split: str, indices: npt.NDArray[np.int64], seed: int | None) -> npt.NDArray[Any]:
+        part, how = self.splits[split], self.preprocessing
+        if how.kind == "text":
+            return how.padded(self.tokens.of(part.digest, part.inputs, how).rows(indices))  # type: ignore[arg-type]
         inputs = part.inputs[indices]
         if seed is not None and not self.augmentation.changes_nothing:
             inputs = self.augmentation.apply(np.asarray(inputs, np.uint8), part.ids[indices], seed)
-        return self.preprocessing.normalize(inputs)
+        return how.normalize(inputs)  # type: ignore[arg-type]  # a split holds what its preprocessing takes
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The objective's loss of a batch of outputs [b, outputs] against its targets [b], a scalar."""

@@ -57,7 +57,8 @@ def open_teacher(
     if spec.best_of is not None:
         return _best([opened(one) for one in spec.best_of], task, progress)
     model = build(spec)
-    return NetworkTeacher(model.module, architecture.digest(model), task, store, device)
+    seen = task.read_by(model.preprocessing)
+    return NetworkTeacher(model.module, architecture.digest(model), seen, store, device)
 
 
 def _best(teachers: list[Teacher], task: Task, progress: Progress) -> Teacher:

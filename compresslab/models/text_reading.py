@@ -1,0 +1,131 @@
+"""What a model's folder says of how it reads texts: its tokenizer, its padding, its limit, its names of the outputs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compresslab.errors import ModelError
+from compresslab.measure.artifact import MANIFEST, read_manifest
+from compresslab.measure.text_preprocessing import TOKENIZER, TextPreprocessing
+
+if TYPE_CHECKING:
+    from compresslab.models.spec import ModelSpec
+
+_DEFAULT_LENGTH = 512
+# Tokenizers that know of no limit say one that no text has.
+_NO_LIMIT = 1_000_000
+# Their positions begin behind that of the padding.
+_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "data2vec-text", "xlm-roberta-xl")
+
+
+@dataclass(frozen=True)
+class TextReading:
+    """What is known of it; None for what is not.
+
+    Args:
+        where: What to call the model in errors.
+        tokenizer: Its tokenizer.json.
+        pad_id: The id that it leaves out of its attention.
+        limit: The most tokens of a text that it has positions for.
+        labels: The names of its outputs, in order.
+    """
+
+    where: str
+    tokenizer: Path | None
+    pad_id: int | None
+    limit: int | None
+    labels: tuple[str, ...] | None
+
+    @property
+    def max_length(self) -> int:
+        """The limit, or 512 where none is known."""
+        return self.limit or _DEFAULT_LENGTH
+
+    def preprocessing(self) -> TextPreprocessing | None:
+        """How it reads by its own tokenizer; None where it has none, or nothing says what its padding is.
+
+        Raises:
+            DataError: The library `tokenizers` is not installed.
+            ArtifactError: The file is no tokenizer.
+        """
+        if self.tokenizer is None or self.pad_id is None:
+            return None
+        return TextPreprocessing.of(self.tokenizer, pad_id=self.pad_id, max_length=self.max_length)
+
+
+def text_reading(spec: ModelSpec) -> TextReading | None:
+    """What the folder of an `hf` network or of a `checkpoint` says; None of any other network.
+
+    Raises:
+        ModelError: There is no such folder or name, or its files are damaged.
+    """
+    if spec.hf is not None:
+        return hf_reading(spec.hf)
+    return None if spec.checkpoint is None else checkpoint_reading(Path(spec.checkpoint))
+
+
+def hf_reading(source: str) -> TextReading:
+    """What a folder that `save_pretrained` wrote says, or a name on the hub.
+
+    Raises:
+        ModelError: As `read_config`.
+    """
+    from compresslab.models.hf_net import fetched, label_names, read_config
+
+    config = read_config(source)
+    pad = config.get("pad_token_id")
+    said = fetched(source, "tokenizer_config.json")
+    return TextReading(
+        source,
+        fetched(source, TOKENIZER),
+        pad if isinstance(pad, int) and pad >= 0 else None,
+        _limit(config, {} if said is None else _json(said)),
+        label_names(config),
+    )
+
+
+def checkpoint_reading(folder: Path) -> TextReading | None:
+    """What a stage's folder says: its own preprocessing, or that of the manifest beside; None for one of no texts.
+
+    Raises:
+        ModelError: A file is damaged.
+        ArtifactError: The manifest is.
+    """
+    path = folder / "architecture.json"
+    plain = _json(path).get("preprocessing") if path.is_file() else None
+    labels: tuple[str, ...] = ()
+    how = None
+    if (folder / MANIFEST).is_file():
+        manifest = read_manifest(folder / MANIFEST)
+        labels = manifest.labels
+        how = manifest.preprocessing if manifest.preprocessing.kind == "text" else None
+    if isinstance(plain, dict):
+        how = TextPreprocessing.model_validate(plain)
+    if how is None:
+        return None
+    file = folder / how.tokenizer
+    return TextReading(str(folder), file if file.is_file() else None, how.pad_id, how.max_length, labels or None)
+
+
+def _limit(config: Mapping[str, Any], said: Mapping[str, Any]) -> int | None:
+    limits = []
+    positions = config.get("max_position_embeddings")
+    if isinstance(positions, int) and positions > 0:
+        offset = config.get("model_type") in _OFFSET_POSITIONS
+        limits.append(positions - (int(config.get("pad_token_id") or 0) + 1 if offset else 0))
+    length = said.get("model_max_length")
+    if isinstance(length, int | float) and 0 < length < _NO_LIMIT:
+        limits.append(int(length))
+    return min(limits, default=None)
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: is damaged or cannot be read ({error}); copy it again") from error
+    return plain if isinstance(plain, dict) else {}

@@ -1,0 +1,70 @@
+"""Texts into classes: where they come from, how they are split, and how the network reads them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from compresslab.data.augmentation import Augmentation
+from compresslab.data.splits import require_every_class
+from compresslab.data.texts import classes
+from compresslab.errors import DataError
+from compresslab.measure.metric_names import ClassMetric
+from compresslab.tasks.objective import Classes
+from compresslab.tasks.task import Task
+from compresslab.tasks.text_data import (
+    TextData,
+    length_notes,
+    preprocessing_of,
+    source_of,
+    task_name,
+    text_splits,
+    unlabelled,
+)
+from compresslab.tasks.tokens import Tokens
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from compresslab.models.text_reading import TextReading
+
+
+class TextClassification(TextData):
+    """Exactly one source of texts with a class each."""
+
+    label: str = Field("label", min_length=1)
+    """The column, or key, of the classes: names, or numbers from 0."""
+    metric: ClassMetric = "accuracy"
+    """What quality means."""
+
+    def load(self, cache: Path, model: TextReading | None = None) -> Task:
+        """Reads the data, splits it, and proves that the splits share nothing.
+
+        Args:
+            cache: Folder for what is fetched.
+            model: What the folder of the pipeline's `model` says of reading texts.
+
+        Raises:
+            DataError: The data or the tokenizer is missing, broken, or cannot be used as asked.
+            ModelError: The model does not fit the tokenizer.
+        """
+        how = preprocessing_of(self, model)
+        source = source_of(self, self.label, "labels", cache)
+        labels, targets = classes(source.parts, None if model is None else model.labels)
+        if len(labels) < 2:
+            raise DataError(f"{source.name}: there must be at least two classes, but got {list(labels)}")
+        texts = {part: rows.texts for part, rows in {**source.parts, **unlabelled(self)}.items()}
+        splits, notes, rows = text_splits(source.name, texts, targets, targets["train"], self)
+        require_every_class(targets["train"][rows], labels, "train")
+        tokens = Tokens()
+        return Task.of(
+            name=task_name(self, source.name),
+            objective=Classes(labels),
+            splits=splits,
+            preprocessing=how,
+            augmentation=Augmentation(),
+            metric=self.metric,
+            notes=(*notes, *length_notes(splits, how, tokens)),
+            tokens=tokens,
+        )

@@ -1,0 +1,275 @@
+"""What tasks on texts have in common: where texts come from, how they are split, and the tokenizer they are read by."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from compresslab.data.hf_saved import is_saved
+from compresslab.data.identity import ids_of, sample_hashes
+from compresslab.data.splits import prove_disjoint
+from compresslab.data.text_rows import TextRows, joined_rows, read_rows
+from compresslab.data.texts import TextSource, from_files, from_hub, from_python, from_saved
+from compresslab.errors import DataError, ModelError
+from compresslab.measure.text_preprocessing import TextPreprocessing
+from compresslab.one_of import the_one
+from compresslab.settings import FilePath, Settings
+from compresslab.tasks.places import Amount, Place, places
+from compresslab.tasks.task import Split, content_digest
+from compresslab.tasks.tokens import Tokens
+from compresslab.user_code import CodeReference
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from compresslab.data.arrays import Targets
+    from compresslab.measure.text_preprocessing import Texts
+    from compresslab.models.text_reading import TextReading
+    from compresslab.tasks.task import Targets as AnyTargets
+
+SOURCES = ("csv", "jsonl", "parquet", "datasets", "hub", "python")
+_FILES = ("csv", "jsonl", "parquet")
+_ENDS = {"csv": (".csv", ".tsv"), "jsonl": (".jsonl",), "parquet": (".parquet",)}
+
+
+class TextFile(Settings):
+    """A file of texts whose column is called otherwise than in the task."""
+
+    file: FilePath
+    """As the others: .txt with a text a line, .csv, .jsonl, .parquet, or a folder that `save_to_disk` wrote."""
+    text: str
+    """The column, or key, of the texts."""
+
+
+TextFiles = FilePath | Annotated[tuple[FilePath | TextFile, ...], Field(strict=False, min_length=1)]
+"""A file of texts, or a list of files."""
+
+
+class TextData(Settings):
+    """Exactly one source of texts, each with what belongs to it."""
+
+    csv: FilePath | None = None
+    """A .csv file, or .tsv, whose first line names its columns."""
+    jsonl: FilePath | None = None
+    """A file with a JSON object a line."""
+    parquet: FilePath | None = None
+    """A Parquet file."""
+    datasets: FilePath | None = None
+    """A folder written by `save_to_disk` of Hugging Face `datasets`, perhaps with splits."""
+    hub: str | None = Field(None, min_length=1)
+    """A data set on the Hugging Face hub, `owner/name`, or `owner/name:configuration`."""
+    python: CodeReference | None = None
+    """`module:function` of your own, which returns `texts` and what belongs to them, and perhaps the same with
+    `validation_` and `test_` before their names."""
+    text: str = Field("text", min_length=1)
+    """The column, or key, of the texts."""
+    validation_data: FilePath | None = None
+    """A file like the first, on which all decisions are made, instead of a part of it."""
+    test_data: FilePath | None = None
+    """A file like the first, on which results are reported, instead of a part of it."""
+    transfer: TextFiles | None = None
+    """Unlabelled texts to distil on as well: a .txt file with a text a line, a .csv, .jsonl or .parquet file with the
+    column `text`, or a folder that `save_to_disk` wrote; or a list of these, also as `{file: F, text: COLUMN}`."""
+    calibration_data: TextFiles | None = None
+    """Unlabelled texts that set quantization ranges, instead of a part of the training data; given as `transfer`."""
+    name: str | None = Field(None, pattern=r"^[^/\s]+$")
+    """What results call it; null takes the name of the source."""
+    tokenizer: FilePath | None = None
+    """A tokenizer.json; null takes the one in the folder of `model`."""
+    max_length: int | None = Field(None, ge=2)
+    """The most tokens that are read of a text; null takes what the model has positions for, or 512."""
+    too_long: Literal["note", "error"] = "note"
+    """What is done about longer texts: `note` cuts them and says how many there are; `error` refuses them."""
+    validation: Amount | None = None
+    """What all decisions are made on. Null takes the source's own, or 10 % of the training data, at most 5,000."""
+    calibration: Amount | None = None
+    """What sets quantization ranges and importance scores. Null takes 5 % of the training data, at most 1,000."""
+    test: Amount | None = None
+    """What results are reported on. Null takes the source's own, or 15 % of the training data, at most 10,000."""
+    split_seed: int = 0
+    """Another one gives other splits."""
+
+    @model_validator(mode="after")
+    def _check_one_source(self) -> TextData:
+        kind = the_one(self, SOURCES)
+        if kind not in _FILES and (self.validation_data or self.test_data):
+            raise ValueError(
+                f"`validation_data` and `test_data` stand beside {', '.join(f'`{one}`' for one in _FILES)}; `{kind}` "
+                "has its own splits, or they are taken from its training data"
+            )
+        if kind in _FILES and not str(getattr(self, kind)).lower().endswith(_ENDS[kind]):
+            raise ValueError(f"`{kind}` must be a file that ends in {' or '.join(_ENDS[kind])}")
+        return self
+
+
+def source_of(data: TextData, value: str, python: str, cache: Path) -> TextSource:
+    """The source that was given.
+
+    Args:
+        data: What the pipeline says.
+        value: The column of what belongs to each text.
+        python: What a function of the user's calls it, `labels` or `targets`.
+        cache: Where what is fetched is kept.
+
+    Raises:
+        DataError: It is missing or broken.
+    """
+    if data.datasets is not None:
+        return from_saved(Path(data.datasets), data.text, value)
+    if data.hub is not None:
+        return from_hub(data.hub, data.text, value, cache)
+    if data.python is not None:
+        return from_python(data.python, python)
+    path = data.csv or data.jsonl or data.parquet
+    assert path is not None, "exactly one source is given"
+    validation, test = (None if one is None else Path(one) for one in (data.validation_data, data.test_data))
+    return from_files(Path(path), validation, test, data.text, value)
+
+
+def unlabelled(data: TextData) -> dict[str, TextRows]:
+    """The texts of `transfer` and `calibration_data`, by the split they are of; empty where none are given.
+
+    Raises:
+        DataError: A file is missing or broken.
+    """
+    found = {}
+    for split, given in (("transfer", data.transfer), ("calibration", data.calibration_data)):
+        if given is not None:
+            files = (given,) if isinstance(given, str) else given
+            found[split] = joined_rows([_texts(data, one) for one in files])
+    return found
+
+
+def _texts(data: TextData, given: str | TextFile) -> TextRows:
+    path, column = (Path(given), data.text) if isinstance(given, str) else (Path(given.file), given.text)
+    if path.is_dir() and not is_saved(path):
+        raise DataError(f"{path}: is a folder; give its files one by one, or one that `save_to_disk` wrote")
+    return read_rows(path, column, None)
+
+
+def text_splits(
+    name: str,
+    texts: Mapping[str, Texts],
+    targets: Mapping[str, AnyTargets],
+    strata: Targets,
+    data: TextData,
+) -> tuple[dict[str, Split], tuple[str, ...], np.ndarray]:
+    """The splits, no text in two of them; notes on what was left out; and which training rows are left.
+
+    Args:
+        name: What to call the source in errors.
+        texts: Of each part of the source, and of `transfer` and `calibration` where they were given.
+        targets: Of the labelled parts.
+        strata: Groups of the training texts, of which every split gets its share.
+        data: What the pipeline says.
+
+    Raises:
+        DataError: They cannot be split as asked, or share texts.
+    """
+    hashes = {part: sample_hashes(inputs) for part, inputs in texts.items()}
+    wanted = {"validation": data.validation, "calibration": data.calibration, "test": data.test}
+    ids = {part: ids_of(one) for part, one in hashes.items()}
+    found, notes = places(name, ids, strata, wanted, data.split_seed, "texts")
+
+    def made(split: str, place: Place) -> Split:
+        whole = targets.get(place.part)
+        inputs, chosen = texts[place.part][place.rows], hashes[place.part][place.rows]
+        beside = None if whole is None else whole[place.rows]
+        digest = content_digest(inputs, beside, chosen)
+        return Split(split, inputs, beside, ids_of(chosen), digest, place.part, place.rows, place.size)
+
+    splits = {split: made(split, place) for split, place in found.items()}
+    prove_disjoint({split: part.ids for split, part in splits.items()}, "texts")
+    return splits, notes, found["train"].rows
+
+
+def task_name(data: TextData, source: str) -> str:
+    """What results call the task."""
+    return data.name or re.sub(r"[^\w.-]+", "_", source)
+
+
+def preprocessing_of(data: TextData, model: TextReading | None) -> TextPreprocessing:
+    """How the task's texts are read: by the tokenizer that is given, or by the model's own.
+
+    Raises:
+        DataError: There is neither, or the one that is given has other ids than the model's own.
+        ModelError: Nothing says what the model's padding is, or it has fewer positions than `max_length`.
+    """
+    file = Path(data.tokenizer) if data.tokenizer is not None else None if model is None else model.tokenizer
+    if file is None:
+        where = "`model` is no folder with a tokenizer" if model is None else f"{model.where}: has no tokenizer.json"
+        raise DataError(
+            f"{where}, so nothing says how texts become tokens; give `tokenizer: FILE` in the task, or write one "
+            "beside the model: `AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER)` of transformers"
+        )
+    limit = 512 if model is None else model.max_length
+    if data.max_length is not None and model is not None and model.limit is not None and data.max_length > model.limit:
+        raise ModelError(
+            f"`max_length: {data.max_length}` is more than the {model.limit} tokens that {model.where} reads at most; "
+            f"give {model.limit} or fewer"
+        )
+    pad_id = None if model is None else model.pad_id
+    if pad_id is None and model is not None:
+        raise ModelError(
+            f"{model.where}: its configuration has no `pad_token_id`, so nothing says which tokens are padding; set it "
+            "in its config.json"
+        )
+    how = TextPreprocessing.of(
+        file, pad_id=_own_padding(file) if pad_id is None else pad_id, max_length=data.max_length or limit,
+        truncate=data.too_long == "note",
+    )  # fmt: skip
+    if data.tokenizer is not None and model is not None:
+        own = model.preprocessing()
+        if own is not None:
+            _require_same_ids(how, own, model.where)
+    return how
+
+
+def _own_padding(file: Path) -> int:
+    """The padding that a tokenizer's own file names."""
+    tokenizer = TextPreprocessing.of(file, pad_id=0, max_length=2).open_tokenizer()
+    for name in ("[PAD]", "<pad>"):
+        found = tokenizer.token_to_id(name)
+        if found is not None:
+            return int(found)
+    raise DataError(f"{file}: has neither `[PAD]` nor `<pad>`, so nothing says which id is padding; add such a token")
+
+
+def _require_same_ids(given: TextPreprocessing, own: TextPreprocessing, model: str) -> None:
+    ours, theirs = given.open_tokenizer().get_vocab(), own.open_tokenizer().get_vocab()
+    differing = sorted(token for token, number in theirs.items() if ours.get(token) != number)
+    if differing:
+        first = differing[0]
+        found = ours.get(first)
+        raise DataError(
+            f"{given.file}: is not the tokenizer of {model}, which has other ids for {len(differing)} of "
+            f"{len(theirs)} tokens (`{first}` is {theirs[first]} there and {'missing' if found is None else found} "
+            "here); leave `tokenizer` out, to read with the model's own"
+        )
+
+
+def length_notes(splits: Mapping[str, Split], how: TextPreprocessing, tokens: Tokens) -> tuple[str, ...]:
+    """What the user should know of long texts: how many are cut, where.
+
+    Raises:
+        DataError: A text is too long and none may be cut, or has no token.
+    """
+    notes = []
+    for name, split in splits.items():
+        made = tokens.of(split.digest, split.inputs, how)  # type: ignore[arg-type]  # splits of texts hold texts
+        empty = np.flatnonzero(made.lengths == 0)
+        if len(empty):
+            text = str(split.inputs[int(empty[0])])
+            raise DataError(f"`{name}` has a text without any token: {text[:40]!r}; leave it out")
+        full = np.flatnonzero(made.lengths >= how.max_length)
+        long = int((how.lengths(split.inputs[full]) > how.max_length).sum()) if len(full) else 0  # type: ignore[arg-type]
+        if long:
+            notes.append(
+                f"{long} of {len(split.inputs)} {name} texts ({100 * long / len(split.inputs):.1f} %) have more than "
+                f"{how.max_length} tokens, and only the first {how.max_length} are read"
+            )
+    return tuple(notes)

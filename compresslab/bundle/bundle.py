@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from compresslab.bundle.card import model_card
 from compresslab.bundle.folder import new_folder
 from compresslab.bundle.sealing import seal
+from compresslab.measure.artifact import copy_tokenizer
 from compresslab.report.lineage import path_to, point_by_id
 from compresslab.report.results import results
 
@@ -42,8 +43,7 @@ def write_bundle(point: Point, report: Report, folder: Path, origin: Mapping[str
     with new_folder(folder) as draft:
         for name, source in point.artifact.graphs.items():
             shutil.copyfile(source, draft / manifest.graphs[name].file)
-        for name in manifest.files:  # such as a tokenizer
-            shutil.copyfile(point.artifact.folder / name, draft / name)
+        copy_tokenizer(point.artifact, draft)
         told = {"provenance": provenance, "latency": point.measurement.latency}
         seal(draft, manifest.model_copy(update=told), model_card(point, report))
     return folder

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from compresslab.measure.artifact import Manifest, TensorInfo
     from compresslab.measure.preprocessing import FeaturePreprocessing, ImagePreprocessing
+    from compresslab.measure.text_preprocessing import TextPreprocessing
 
 _MOST_SHOWN = 16
 
@@ -24,6 +25,8 @@ def use(manifest: Manifest) -> list[str]:
         intro = f"With onnxruntime, numpy and Pillow, in this folder, on an image of yours named `{IMAGE}`:"
         if manifest.preprocessing.kind == "features":
             intro = f"With onnxruntime and numpy, in this folder, on rows of features of yours in `{FEATURES}`:"
+        if manifest.preprocessing.kind == "text":
+            intro = "With onnxruntime, numpy and tokenizers, in this folder:"
         return ["## Use", intro, f"```python\n{answer_sample(manifest)}\n```"]
     return ["## Use", "With onnxruntime, in this folder:", f"```python\n{open_graphs(manifest)}\n```"]
 
@@ -65,12 +68,26 @@ def _tensor(graph: str, direction: str, tensor: TensorInfo) -> Row:
 
 def _preprocessing(manifest: Manifest) -> str:
     how = manifest.preprocessing
-    told = f"{_features(how) if how.kind == 'features' else _images(how)}."
+    match how.kind:
+        case "text":
+            told = f"{_texts(how)}."
+        case "features":
+            told = f"{_features(how)}."
+        case _:
+            told = f"{_images(how)}."
     if manifest.target is not None:
         return f"{told} The output is {manifest.target}, in the units of the training data."
     if manifest.embedding is not None:
         return f"{told} The output is an embedding of {manifest.embedding} numbers; compare two by their cosine."
     return f"{told} Outputs are one score a class, before softmax." if manifest.labels else told
+
+
+def _texts(how: TextPreprocessing) -> str:
+    return (
+        f"Inputs are ids of tokens, as `{how.tokenizer}` of the library tokenizers gives them with its special tokens; "
+        f"shorter texts of a batch are filled up on the right with {how.pad_id}, and at most {how.max_length} tokens "
+        "are read of one"
+    )
 
 
 def _images(how: ImagePreprocessing) -> str:

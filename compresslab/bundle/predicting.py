@@ -15,8 +15,11 @@ import numpy.typing as npt
 from compresslab.errors import ArtifactError, BadInput, DataError, did_you_mean
 from compresslab.measure.runtime import RUNTIME_ERRORS
 from compresslab.measure.session import open_session
+from compresslab.measure.text_preprocessing import as_texts
 
 if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
     from compresslab.measure.artifact import Artifact, GraphInfo, TensorInfo
 
 Tensors = Mapping[str, npt.NDArray[Any]]
@@ -74,15 +77,17 @@ def choose_graph(artifact: Artifact, name: str | None) -> str:
     return name
 
 
-def predictions(artifact: Artifact, graph: str, sources: Sequence[Path], threads: int = 1) -> Iterator[Prediction]:
+def predictions(
+    artifact: Artifact, graph: str, sources: Sequence[Path | str], threads: int = 1
+) -> Iterator[Prediction]:
     """One answer an example, in order.
 
     Args:
         artifact: A bundle, or any exported model.
         graph: Which of its graphs.
         sources: What the preprocessing takes: images, or `.npy` with pixels (uint8, one or several) or with rows of
-            features; or what the graph itself takes: `.npy` of an image model's input, or `.npz` with an array for
-            each input, by its name.
+            features; a text itself, or `.txt` with one a line; or what the graph itself takes: `.npy` of an image
+            model's input, or `.npz` with an array for each input, by its name.
         threads: Inside an operator.
 
     Raises:
@@ -92,7 +97,12 @@ def predictions(artifact: Artifact, graph: str, sources: Sequence[Path], threads
     info = artifact.manifest.graphs[graph]
     session = open_session(artifact.graphs[graph], artifact.manifest.session, threads)
     names = [output.name for output in info.outputs]
-    for source in sources:
+    how = artifact.manifest.preprocessing
+    for given in sources:
+        if how.kind == "text" and (texts := _texts(str(given))) is not None:
+            yield from _of_texts(artifact, info, session, str(given), texts)
+            continue
+        source = Path(given)
         many, tensors = _read(artifact, info, source)
         count = len(next(iter(tensors.values())))
         for start in range(0, count, _at_once(info, count, source)):
@@ -108,6 +118,56 @@ def predictions(artifact: Artifact, graph: str, sources: Sequence[Path], threads
                     for name, output in outputs.items()
                 }
                 yield _prediction(artifact, str(source), start + row if many else None, answer)
+
+
+def overlong(artifact: Artifact, sources: Sequence[Path | str]) -> tuple[int, int]:
+    """How many of the texts given are longer than what is read of one, and how many there are; no texts are none.
+
+    Raises:
+        DataError: A file cannot be read.
+    """
+    how = artifact.manifest.preprocessing
+    if how.kind != "text":
+        return 0, 0
+    found = [texts for source in sources if (texts := _texts(str(source))) is not None]
+    long = sum(int((how.lengths(as_texts(texts)) > how.max_length).sum()) for texts in found)
+    return long, sum(map(len, found))
+
+
+def _texts(given: str) -> list[str] | None:
+    """The lines of a .txt file, or what was given as the one text; None for a file of tensors."""
+    path = Path(given)
+    if path.suffix.lower() in (".npy", ".npz"):
+        return None
+    if path.suffix.lower() != ".txt":
+        return [given]
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{given}: cannot be read as lines of UTF-8 text ({error})") from error
+    if not any(line.strip() for line in lines):
+        raise DataError(f"{given}: has no text")
+    return [line for line in lines if line.strip()]
+
+
+def _of_texts(
+    artifact: Artifact, info: GraphInfo, session: InferenceSession, source: str, texts: list[str]
+) -> Iterator[Prediction]:
+    how = artifact.manifest.preprocessing
+    assert how.kind == "text", "asked for by the caller"
+    if not all(text.strip() for text in texts):
+        raise DataError("an empty text has no answer; give one with words, or a .txt file with a text a line")
+    names = [output.name for output in info.outputs]
+    many = Path(source).suffix.lower() == ".txt"
+    for start in range(0, len(texts), _ROWS):
+        part = texts[start : start + _ROWS]
+        try:
+            outputs = session.run(names, {_only_input(info, Path(source)).name: how.graph_input(as_texts(part))})
+        except RUNTIME_ERRORS as error:
+            raise ArtifactError(f"{source}: `{info.file}` does not run on it ({error})") from error
+        for row in range(len(part)):
+            answer = {name: np.asarray(output[row]) for name, output in zip(names, outputs, strict=True)}
+            yield _prediction(artifact, source, start + row if many else None, answer)
 
 
 def _prediction(artifact: Artifact, source: str, row: int | None, outputs: Tensors) -> Prediction:
@@ -134,8 +194,9 @@ def _read(artifact: Artifact, info: GraphInfo, source: Path) -> tuple[bool, Tens
             return True, _of_arrays(info, source)
         case _:
             how = artifact.manifest.preprocessing
-            if how.kind != "image":
+            if how.kind == "features":
                 raise DataError(f"{source}: the model takes {how.width} {how.kind}; give rows of them as an .npy file")
+            assert how.kind == "image", "texts were read before"
             return False, {_only_input(info, source).name: how.graph_input(how.open(source)[np.newaxis])}
 
 
@@ -146,7 +207,7 @@ def _of_array(artifact: Artifact, info: GraphInfo, source: Path, array: npt.NDAr
             return how.graph_input(array[np.newaxis] if array.ndim == 1 else array)
         except DataError as error:
             raise DataError(f"{source}: {error}") from error
-    if array.dtype == np.uint8:
+    if how.kind == "image" and array.dtype == np.uint8:
         sides = (how.height, how.width)
         if how.channels == 1 and array.shape[-2:] == sides:
             array = array[..., np.newaxis]

@@ -9,18 +9,28 @@ from compresslab.measure.session import SessionOptions
 if TYPE_CHECKING:
     from compresslab.measure.artifact import Manifest
     from compresslab.measure.preprocessing import FeaturePreprocessing, ImagePreprocessing
+    from compresslab.measure.text_preprocessing import TextPreprocessing
 
 IMAGE = "image.png"
 FEATURES = "features.npy"
+TEXT = "a text of yours"
 
 _LEVELS = {"extended": "ORT_ENABLE_EXTENDED", "basic": "ORT_ENABLE_BASIC", "disabled": "ORT_DISABLE_ALL"}
 
 
 def answer_sample(manifest: Manifest) -> str:
-    """Lines that print what the model says of `image.png`, or of the rows of `features.npy`; they run in the folder."""
+    """Lines that print what the model says of `image.png`, of a text, or of the rows of `features.npy`.
+
+    They run in the folder.
+    """
     (info,) = manifest.graphs.values()
     how = manifest.preprocessing
-    reading = _features(how) if how.kind == "features" else ["from PIL import Image, ImageOps", *_pixels(how)]
+    if how.kind == "text":
+        reading = _texts(how)
+    elif how.kind == "features":
+        reading = _features(how)
+    else:
+        reading = ["from PIL import Image, ImageOps", *_pixels(how)]
     outputs = f"session.run(None, {{{info.inputs[0].name!r}: inputs}})[0]"
     if manifest.target is not None:
         answer = f"print({outputs}[:, 0])"
@@ -50,6 +60,17 @@ def _features(preprocessing: FeaturePreprocessing) -> list[str]:
     return [
         'how = json.load(open("manifest.json"))["preprocessing"]',
         f'inputs = (({loaded} - how["mean"]) / how["std"]).astype("float32")',
+    ]
+
+
+def _texts(preprocessing: TextPreprocessing) -> list[str]:
+    """The same as `TextPreprocessing.graph_input` of one text, which needs no padding."""
+    return [
+        "from tokenizers import Tokenizer",
+        f"tokenizer = Tokenizer.from_file({preprocessing.tokenizer!r})",
+        "tokenizer.no_padding()",
+        f"tokenizer.enable_truncation({preprocessing.max_length})",
+        f'inputs = numpy.array([tokenizer.encode("{TEXT}").ids])',
     ]
 
 

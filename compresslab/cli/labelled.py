@@ -14,21 +14,24 @@ from compresslab.data.features import load_table_npz
 from compresslab.data.grouped import load_grouped_npz
 from compresslab.data.image_folder import load_image_folder
 from compresslab.data.npz import load_npz
+from compresslab.data.text_rows import read_rows
+from compresslab.data.texts import classes, scores
 from compresslab.errors import DataError, did_you_mean
 from compresslab.measure.evaluate import EvalSplit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from compresslab.measure.artifact import Artifact
+    from compresslab.measure.artifact import Artifact, Manifest
     from compresslab.measure.preprocessing import ImagePreprocessing
 
 P = TypeVar("P")
 
 
 def labelled_data(path: Path, artifact: Artifact) -> tuple[EvalSplit, str]:
-    """The samples and targets of an .npz file or an image folder, and a note of which part of them was taken.
+    """The samples and targets of an .npz file, an image folder or a file of texts; and a note of which part was taken.
 
+    Texts are in the column `text`, their classes in `label`, a number in what it is called or else in `score`.
     Where there are several parts, `test` is taken, else `validation`. Labels with names are matched with the model's
     by name.
 
@@ -38,6 +41,8 @@ def labelled_data(path: Path, artifact: Artifact) -> tuple[EvalSplit, str]:
     preprocessing = artifact.manifest.preprocessing
     if artifact.manifest.embedding is not None and preprocessing.kind == "features":
         part, split = _groups(path)
+    elif preprocessing.kind == "text":
+        part, split = _texts(path, artifact.manifest)
     elif preprocessing.kind == "features":
         part, split = _features(path)
     else:
@@ -58,6 +63,16 @@ def _groups(path: Path) -> tuple[str, EvalSplit]:
     if grouped.targets is None:
         raise DataError(f"{path}: the model gives embeddings; give `groups` or `scores` beside `features`")
     return part, EvalSplit("data", grouped.inputs, grouped.targets)
+
+
+def _texts(path: Path, manifest: Manifest) -> tuple[str, EvalSplit]:
+    value = "label" if manifest.labels else manifest.target or "score"
+    rows = read_rows(path, "text", value)
+    if not manifest.labels:
+        return "all", EvalSplit("data", rows.texts, scores(rows))
+    labels, targets = classes({"data": rows}, manifest.labels)
+    arrays = Arrays(np.empty(0, np.uint8), targets["data"], labels)
+    return "all", EvalSplit("data", rows.texts, _by_name(path, arrays, manifest.labels))
 
 
 def _images(path: Path, preprocessing: ImagePreprocessing) -> tuple[str, Arrays]:

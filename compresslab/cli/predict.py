@@ -18,21 +18,28 @@ _VALUES = 8
 def predict(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle, an exported model's folder, or a run.")],
     inputs: Annotated[
-        list[Path],
-        typer.Argument(metavar="INPUT...", help="Images; .npy with pixels or input tensors; .npz, an array an input."),
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Images; a text, or a .txt file with one a line; .npy with pixels or input tensors; .npz, an array an "
+            "input.",
+        ),
     ],
     top: Annotated[int, typer.Option(min=1, help="How many labels to tell.")] = 3,
     graph: Annotated[str | None, typer.Option(metavar="NAME", help="Of a bundle that has several.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     debug: Debug = False,  # noqa: ARG001 - kept by its callback
 ) -> None:
-    """Run a model on images or arrays, with its own preprocessing; needs no torch."""
+    """Run a model on images, texts or arrays, with its own preprocessing; needs no torch."""
     import json
 
-    from compresslab.bundle.predicting import choose_graph, predictions
+    from compresslab.bundle.predicting import choose_graph, overlong, predictions
     from compresslab.measure.artifact import load_artifact
 
     artifact = load_artifact(bundle)
+    long, given = overlong(artifact, inputs)
+    if long:
+        typer.echo(f"{long} of {given} texts are longer than what the model reads, and were cut", err=True)
     for prediction in predictions(artifact, choose_graph(artifact, graph), inputs):
         typer.echo(json.dumps(prediction.plain(top), ensure_ascii=False) if json_ else _line(prediction, top))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -132,6 +133,13 @@ class Artifact:
         if manifest.towers:
             parts.append({name: one.preprocessing.model_dump(mode="json") for name, one in manifest.towers.items()})
         return digest_of(parts)
+
+
+def copy_tokenizer(artifact: Artifact, folder: Path) -> None:
+    """Copies the tokenizer of a model of texts into a folder that is to hold its graphs too; of others nothing."""
+    how = artifact.manifest.preprocessing
+    if how.kind == "text":
+        shutil.copyfile(artifact.folder / how.tokenizer, folder / how.tokenizer)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Path:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from compresslab.bundle.folder import new_folder
 from compresslab.bundle.sealing import CARD_FILE, seal
 from compresslab.errors import BadInput
+from compresslab.measure.artifact import copy_tokenizer
 from compresslab.serving.mlserver_layout import MODEL_SETTINGS, SETTINGS, server_settings, write_mlserver
 from compresslab.serving.naming import served_names
 from compresslab.serving.part import Part
@@ -118,6 +119,7 @@ def _write_onnx(artifact: Artifact, out: Path, name: str, *, folded: bool) -> No
     with new_folder(out) as draft:
         for graph, source in artifact.graphs.items():
             shutil.copyfile(source, draft / manifest.graphs[graph].file)
+        copy_tokenizer(artifact, draft)
         card = None if folded else artifact.folder / CARD_FILE
         told = server_card(name, manifest) if card is None or not card.is_file() else card.read_text(encoding="utf-8")
         seal(draft, manifest, told)

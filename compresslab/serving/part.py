@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from compresslab.bundle.sealing import seal
+from compresslab.measure.artifact import copy_tokenizer
 from compresslab.serving.server_card import server_card
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Part:
         manifest = self.artifact.manifest
         info = manifest.graphs[self.graph].model_copy(update={"file": GRAPH_FILE})
         shutil.copyfile(self.artifact.graphs[self.graph], folder / GRAPH_FILE)
+        copy_tokenizer(self.artifact, folder)
         latency = tuple(latency for latency in manifest.latency if latency.graph == self.graph)
         told = {"graphs": {self.graph: info}, "latency": latency}
         alone = manifest.model_copy(update=told)

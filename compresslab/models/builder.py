@@ -12,10 +12,13 @@ from torch import nn
 
 from compresslab.errors import ModelError
 from compresslab.models.blocks import REMOVED, remove_blocks
+from compresslab.models.factorised import FACTORISED, factorise
 from compresslab.models.hf_net import HfTask, build_hf, require_own_code
 from compresslab.models.mlp import Mlp
 from compresslab.models.residual import Residual
+from compresslab.models.sentence_net import DenseLayer, Pooling, build_sentence
 from compresslab.models.signature import Reads
+from compresslab.models.static_net import StaticEncoder
 from compresslab.models.timm_names import require_local
 from compresslab.models.timm_net import build_timm
 from compresslab.settings import Settings
@@ -29,9 +32,13 @@ class _Builder(Settings):
     removed: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Blocks that are deleted once the network is built, as it numbers them then; see `models.blocks`."""
 
+    factorised: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    """Embeddings that are the product of two, and the rank of each; see `models.factorised`."""
+
     def plain(self) -> dict[str, Any]:
-        """The data that is stored; `removed` is in it only where something was."""
-        return self.model_dump(mode="json", exclude=None if self.removed else {REMOVED})
+        """The data that is stored; `removed` and `factorised` are in it only where something was."""
+        unused = {name for name in (REMOVED, FACTORISED) if not getattr(self, name)}
+        return self.model_dump(mode="json", exclude=unused)
 
 
 class ResidualBuilder(_Builder):
@@ -119,7 +126,36 @@ class HfBuilder(_Builder):
         return channels if isinstance(channels, int) else None
 
 
-AnyBuilder: TypeAlias = ResidualBuilder | MlpBuilder | TimmBuilder | HfBuilder | PythonBuilder
+class SentenceBuilder(_Builder):
+    """A sentence encoder: the configuration of its transformer, and what is done with the hidden states."""
+
+    kind: Literal["sentence"] = "sentence"
+    config: dict[str, JsonValue]
+    pooling: Pooling
+    dense: Annotated[tuple[DenseLayer, ...], Field(strict=False)] = ()
+    normalize: bool
+    version: str
+
+    @model_validator(mode="after")
+    def _check(self) -> SentenceBuilder:
+        require_own_code(self.config)
+        if not isinstance(self.config.get("pad_token_id"), int):
+            raise ValueError("the configuration has no `pad_token_id`, so nothing says where a text ends")
+        return self
+
+
+class StaticBuilder(_Builder):
+    """A sentence encoder that is a table of token vectors."""
+
+    kind: Literal["static"] = "static"
+    tokens: int = Field(ge=1)
+    width: int = Field(ge=1)
+    pad_id: int = Field(ge=0)
+
+
+AnyBuilder: TypeAlias = (
+    ResidualBuilder | MlpBuilder | TimmBuilder | HfBuilder | SentenceBuilder | StaticBuilder | PythonBuilder
+)
 
 _BUILDER: TypeAdapter[AnyBuilder] = TypeAdapter(Annotated[AnyBuilder, Field(discriminator="kind")])
 
@@ -148,10 +184,11 @@ def construct(builder: AnyBuilder, trusted: Collection[str]) -> nn.Module:
 
     Raises:
         ModelError: The user's function is not among `trusted`, or does not return a network; a library is missing or
-            cannot build it; blocks that were removed are not there.
+            cannot build it; blocks that were removed, or embeddings that were factorised, are not there.
         BadInput: It cannot be found, or fails.
     """
     module = _whole(builder, trusted)
+    factorise(module, builder.factorised)
     try:
         remove_blocks(module, builder.removed)
     except ModelError as error:
@@ -174,7 +211,7 @@ def construct_again(builder: AnyBuilder, trusted: Collection[str]) -> nn.Module:
         function = _trusted(builder, trusted)
         if source_digest(function) != builder.source:
             changed = f"{function}: the code has changed since this network was saved"
-    elif isinstance(builder, TimmBuilder | HfBuilder):
+    elif isinstance(builder, TimmBuilder | HfBuilder | SentenceBuilder):
         library = "timm" if isinstance(builder, TimmBuilder) else "transformers"
         here = version(library)
         if here != builder.version:
@@ -193,6 +230,10 @@ def _whole(builder: AnyBuilder, trusted: Collection[str]) -> nn.Module:
         return build_timm(builder.name, builder.classes, builder.in_channels, builder.arguments)
     if isinstance(builder, HfBuilder):
         return build_hf(builder.task, builder.config)
+    if isinstance(builder, SentenceBuilder):
+        return build_sentence(builder.config, builder.pooling, builder.dense, builder.normalize)
+    if isinstance(builder, StaticBuilder):
+        return StaticEncoder(builder.tokens, builder.width, builder.pad_id)
     function = _trusted(builder, trusted)
     module = call(function, builder.arguments)
     if not isinstance(module, nn.Module):

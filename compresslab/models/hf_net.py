@@ -1,4 +1,4 @@
-"""Networks of transformers' that classify: one tensor in, logits out, under the names that the library gives.
+"""Networks of transformers': one tensor in, logits or hidden states out, under the names that the library gives.
 
 They are built from their configuration, and their weights come from safetensors alone; no code but the library's own is
 run, whatever a configuration names.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,12 +22,13 @@ from compresslab.models.libraries import broken, library
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-HfTask = Literal["image-classification", "text-classification"]
-"""Reads images, float32 [b, c, h, w]; or reads ids of tokens, int64 [b, seq]."""
+HfTask = Literal["image-classification", "text-classification", "feature-extraction"]
+"""Reads images, float32 [b, c, h, w]; or ids of tokens, int64 [b, seq], of which the last answers with hidden states."""
 
 _MAPPINGS = {
     "image-classification": "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING",
     "text-classification": "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING",
+    "feature-extraction": "MODEL_MAPPING",
 }
 # Where a network came from, and how it was kept, is no part of what it is.
 _NOT_STRUCTURE = (
@@ -55,6 +57,19 @@ class _LogitsOfIds(nn.Module):
         found = super().forward(input_ids=input_ids, attention_mask=mask, return_dict=True)
         logits: Tensor = found.logits
         return logits
+
+
+class _StatesOfIds(nn.Module):
+    def __init__(self, config: Any) -> None:
+        # A pooler that BERT has beside its hidden states was trained for another task, and nothing here reads it.
+        heads = {"add_pooling_layer": False} if "add_pooling_layer" in _parameters(type(self).__mro__) else {}
+        super().__init__(config, **heads)  # type: ignore[call-arg]
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        padding: int | None = self.config.pad_token_id  # type: ignore[union-attr, assignment]
+        mask = None if padding is None else torch.ne(input_ids, padding).long()
+        states: Tensor = super().forward(input_ids=input_ids, attention_mask=mask, return_dict=True).last_hidden_state
+        return states
 
 
 def require_own_code(config: Mapping[str, Any]) -> None:
@@ -220,8 +235,16 @@ def _class_of(task: HfTask, config: Any) -> Any:
 @cache
 def _answering(kind: Any, task: HfTask) -> Any:
     """The class, answering with logits alone. Derived, as a module around it would change the names of all layers."""
-    logits = _LogitsOfImages if task == "image-classification" else _LogitsOfIds
-    return type(kind.__name__, (logits, kind), {"__module__": __name__})
+    answers = {
+        "image-classification": _LogitsOfImages, "text-classification": _LogitsOfIds, "feature-extraction": _StatesOfIds,
+    }[task]  # fmt: skip
+    return type(kind.__name__, (answers, kind), {"__module__": __name__})
+
+
+def _parameters(bases: tuple[type, ...]) -> set[str]:
+    """Of the library's own constructor, which comes right behind ours."""
+    own = next(index for index, base in enumerate(bases) if base is _StatesOfIds)
+    return set(signature(bases[own + 1].__init__).parameters)  # type: ignore[misc]
 
 
 def _nested(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -1,0 +1,3 @@
+from tests.models.conftest import libraries
+
+__all__ = ["libraries"]

@@ -36,8 +36,9 @@ def join_towers(parts: Mapping[str, Artifact], folder: Path, provenance: Mapping
         ((inner, path),) = part.graphs.items()
         shutil.copyfile(path, folder / f"{name}.onnx")
         graphs[name] = part.manifest.graphs[inner].model_copy(update={"file": f"{name}.onnx"})
+        how = part.manifest.preprocessing
         towers[name] = TowerInfo(
-            preprocessing=part.manifest.preprocessing,
+            preprocessing=how.in_folder(folder) if how.kind == "text" else how,
             params=part.manifest.params,
             macs=part.manifest.macs,
             parity=part.manifest.parity,
@@ -53,6 +54,7 @@ def join_towers(parts: Mapping[str, Artifact], folder: Path, provenance: Mapping
         preprocessing=next(iter(towers.values())).preprocessing,
         towers=towers,
         labels=(),
+        embedding=_width(parts),
         session=_session([part.manifest.session for part in parts.values()]),
         params=sum(one.params for one in towers.values()),
         macs=sum(one.macs for one in towers.values()),
@@ -63,6 +65,11 @@ def join_towers(parts: Mapping[str, Artifact], folder: Path, provenance: Mapping
     )
     write_manifest(folder, manifest)
     return Artifact(folder, {name: folder / info.file for name, info in graphs.items()}, manifest)
+
+
+def _width(parts: Mapping[str, Artifact]) -> int | None:
+    widths = {part.manifest.embedding for part in parts.values()}
+    return widths.pop() if len(widths) == 1 else None
 
 
 def _session(options: Sequence[SessionOptions]) -> SessionOptions:

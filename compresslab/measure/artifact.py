@@ -166,6 +166,12 @@ def load_artifact(path: Path | str, verify: bool = True) -> Artifact:
     manifest = read_manifest(folder / MANIFEST)
     if manifest.preprocessing.kind == "text":
         manifest = manifest.model_copy(update={"preprocessing": manifest.preprocessing.in_folder(folder)})
+    towers = {
+        name: one.model_copy(update={"preprocessing": one.preprocessing.in_folder(folder)})
+        for name, one in manifest.towers.items() if one.preprocessing.kind == "text"
+    }  # fmt: skip
+    if towers:
+        manifest = manifest.model_copy(update={"towers": {**manifest.towers, **towers}})
     graphs = {name: folder / info.file for name, info in manifest.graphs.items()}
     artifact = Artifact(folder, graphs, manifest)
     broken = damage(artifact, verify)

@@ -7,12 +7,16 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compresslab.candidate import Candidate, Model, OnnxModel, Step, TorchModel, Towers
 from compresslab.measure.artifact import Artifact, load_artifact
 from compresslab.models import architecture
 from compresslab.store import Store
 from compresslab.world import on_main, wait, world
+
+if TYPE_CHECKING:
+    from compresslab.measure.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from compresslab.errors import ConfigError, Problem
-from compresslab.measure.bench import BenchSettings
+from compresslab.measure.bench import BenchPoint, BenchSettings
 from compresslab.measure.budget import Budget
 from compresslab.models.spec import TOWERS
 from compresslab.stage import Stage
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Select = Literal["smallest", "fastest", "most_accurate"]
 Device = Literal["auto", "cpu", "cuda"]
 Tower = Literal["image", "text"]
+GRAPH = "model"
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Pipeline:
         object.__setattr__(self, "references", tuple(self.references))
         object.__setattr__(self, "freeze", tuple(self.freeze))
         if self.model.towers:
+            object.__setattr__(self, "bench", _of_each_graph(self.bench, tuple(self.model.towers)))
             for place in ("stages", "references"):
                 object.__setattr__(self, place, _by_tower(self, place))
         broken = broken_rules(self)
@@ -81,6 +83,17 @@ def _by_tower(pipeline: Pipeline, place: Literal["stages", "references"]) -> tup
     if broken:
         raise ConfigError(broken)
     return tuple(made)
+
+
+def _of_each_graph(bench: BenchSettings, names: Sequence[str]) -> BenchSettings:
+    """Points of `model` are points of every tower, and a tower without a point gets one."""
+    points: list[BenchPoint] = []
+    for point in bench.points:
+        graphs = names if point.graph == GRAPH else (point.graph,)
+        points += [point.model_copy(update={"graph": graph}) for graph in graphs]
+    missing = [name for name in names if name not in {point.graph for point in points}]
+    points += [BenchPoint(graph=name) for name in missing]
+    return bench.model_copy(update={"points": tuple(points)})
 
 
 def of_tower(pipeline: Pipeline, name: str) -> Pipeline:
@@ -172,9 +185,10 @@ def _broken_towers(pipeline: Pipeline) -> list[tuple[str, str]]:
                 (path, "`train` brings one tower into the space of the other, which stays; write `- image: {train: ...}`"
                        ", or `freeze: text`")
             )  # fmt: skip
-        for one in variants(stage):
-            if getattr(one, "mode", None) == "auto":
-                broken.append((path, "`mode: auto` is for one network; give `ptq` or `qat`"))
+        if any(hasattr(one, "variants") for one in getattr(stage, "inside", ())):
+            broken.append((path, "`tune` is for one network; give one value"))
+        if any(getattr(one, "mode", None) == "auto" for one in variants(stage)):
+            broken.append((path, "`mode: auto` is for one network; give `ptq` or `qat`"))
     return broken
 
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from compresslab.digest import code_digest, digest_of
 from compresslab.errors import BadInput
 from compresslab.export.integer_operators import integer_operators
+from compresslab.export.towers import summed
 from compresslab.measure.machine import fingerprint
 from compresslab.measure.session import SessionOptions
 from compresslab.measure.session_choice import choose_session
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from compresslab.measure.bench import BenchSettings
     from compresslab.store import Store
     from compresslab.tasks import Task
+    from compresslab.tasks.towers_task import TowersTask
 
 _KIND = "session"
 _FILE = "session.json"
@@ -38,7 +40,7 @@ class Sessions:
     """
 
     def __init__(
-        self, store: Store, task: Task, bench: BenchSettings, decided: Mapping[str, Sequence[Mapping[str, Any]]]
+        self, store: Store, task: Task | TowersTask, bench: BenchSettings, decided: Mapping[str, Sequence[Mapping[str, Any]]]
     ) -> None:
         self._store, self._task, self._bench, self._replayed = store, task, bench, decided
         self.decided: dict[str, list[dict[str, Any]]] = {}
@@ -109,7 +111,7 @@ def _with(artifact: Artifact, session: SessionOptions) -> Artifact:
         return artifact
     counted = artifact.manifest.integer_operators
     if counted.eligible:
-        (path,) = artifact.graphs.values()
-        counted = integer_operators(path, session)
+        found = {name: integer_operators(path, session) for name, path in artifact.graphs.items()}
+        counted = next(iter(found.values())) if len(found) == 1 else summed(found)
     changed = {"session": session, "integer_operators": counted}
     return replace(artifact, manifest=artifact.manifest.model_copy(update=changed))

@@ -59,7 +59,7 @@ def join_towers(parts: Mapping[str, Artifact], folder: Path, provenance: Mapping
         params=sum(one.params for one in towers.values()),
         macs=sum(one.macs for one in towers.values()),
         parity=_worst([one.parity for one in towers.values()]),
-        integer_operators=_operators(towers),
+        integer_operators=summed({name: one.integer_operators for name, one in towers.items()}),
         files=files,
         provenance=dict(provenance),
     )
@@ -84,8 +84,8 @@ def _worst(parities: Sequence[Parity | None]) -> Parity | None:
     return Parity(max(one.max_abs_diff for one in known), min(one.n for one in known))
 
 
-def _operators(towers: Mapping[str, TowerInfo]) -> IntegerOperators:
-    found = {name: one.integer_operators for name, one in towers.items()}
+def summed(found: Mapping[str, IntegerOperators]) -> IntegerOperators:
+    """Of several graphs together, each line with the name of its own."""
     return IntegerOperators(
         sum(one.eligible for one in found.values()),
         sum(one.integer for one in found.values()),

@@ -132,6 +132,6 @@ class TowersTask:
 
         def wide(task: Task) -> Task:
             assert isinstance(task.objective, Embeddings), "towers embed"
-            return replace(task, objective=replace(task.objective, width=width))
+            return replace(task, objective=replace(task.objective, width=width, one_space=True))
 
         return replace(self, towers={name: wide(task) for name, task in self.towers.items()}, width=width)

@@ -32,7 +32,7 @@ def sentences(count: int, seed: int = 0) -> tuple[list[str], list[str]]:
     return list(texts), labels
 
 
-def train_tokenizer(folder: Path, vocabulary: int = 120, pad_first: bool = True) -> Path:
+def train_tokenizer(folder: Path, vocabulary: int = 300, pad_first: bool = True) -> Path:
     """A WordPiece tokenizer as tokenizer.json; with `pad_first` off, its ids are others."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -63,16 +63,26 @@ def write_csv(path: Path, texts: list[str], labels: list, columns: tuple[str, st
     return path
 
 
-def save_distilbert(folder: Path, labels: tuple[str, ...] | None = QUEUES, positions: int = 64, seed: int = 0) -> Path:
-    """A tiny DistilBERT with its tokenizer, as `save_pretrained` leaves it; without labels it gives one number."""
+def save_distilbert(
+    folder: Path,
+    labels: tuple[str, ...] | None = QUEUES,
+    positions: int = 64,
+    seed: int = 0,
+    vocabulary: int = 300,
+    table: int | None = None,
+) -> Path:
+    """A tiny DistilBERT with its tokenizer, as `save_pretrained` leaves it.
+
+    Without labels it gives one number. `table` is how many tokens it knows, if not as many as the tokenizer has.
+    """
     import torch
     import transformers
 
     from tests.torchvision_operators import define
 
     define()
-    tokenizer = train_tokenizer(folder)
-    size = len(json.loads(tokenizer.read_text(encoding="utf-8"))["model"]["vocab"])
+    tokenizer = train_tokenizer(folder, vocabulary)
+    size = table or len(json.loads(tokenizer.read_text(encoding="utf-8"))["model"]["vocab"])
     names = {"num_labels": 1}
     if labels is not None:
         names = {"id2label": dict(enumerate(labels)), "label2id": {name: index for index, name in enumerate(labels)}}

@@ -30,7 +30,7 @@ _CHUNK = 4096
 
 def as_texts(texts: Iterable[str]) -> Texts:
     """An array [n] of these strings."""
-    return np.array(list(texts), dtype=np.dtypes.StringDType())
+    return np.array(list(texts), dtype=np.dtypes.StringDType())  # type: ignore[return-value]  # not in the stubs
 
 
 @dataclass
@@ -101,7 +101,7 @@ class TextPreprocessing(Settings):
     @property
     def vocabulary(self) -> int:
         """How many ids there are: one more than the largest."""
-        return 1 + max(self.open_tokenizer().get_vocab(with_added_tokens=True).values())
+        return 1 + int(max(self.open_tokenizer().get_vocab(with_added_tokens=True).values()))
 
     def encode(self, texts: Texts) -> list[npt.NDArray[np.int32]]:
         """The ids of each text, special tokens included, cut to `max_length` where `truncate` says so.

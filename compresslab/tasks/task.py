@@ -265,7 +265,7 @@ class Task:
         inputs = part.inputs[indices]
         if seed is not None and not self.augmentation.changes_nothing:
             inputs = self.augmentation.apply(np.asarray(inputs, np.uint8), part.ids[indices], seed)
-        return how.normalize(inputs)  # type: ignore[arg-type]  # a split holds what its preprocessing takes
+        return how.normalize(inputs)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The objective's loss of a batch of outputs [b, outputs] against its targets [b], a scalar."""

@@ -80,7 +80,7 @@ def test_time_and_count_are_shared_out_over_the_processes(
 def test_inputs_are_the_preprocessed_examples(make_artifact: MakeArtifact, right: np.ndarray, tmp_path: Path) -> None:
     artifact = make_artifact("one", right)
     job = bench._job("latency", [subject_of(artifact, EXAMPLES, 8)], QUICK, tmp_path)
-    inputs = np.load(job["models"][0]["inputs"]["model"], allow_pickle=False)["input:x"]
+    inputs = np.load(job["models"][0]["inputs"]["model"]["example"], allow_pickle=False)["input:x"]
     np.testing.assert_array_equal(inputs[:5], artifact.manifest.preprocessing.normalize(EXAMPLES))
     assert len(inputs) >= 32
 
@@ -170,7 +170,7 @@ def test_settings_come_from_plain_data_and_go_back() -> None:
     [
         ({"points": []}, "at least 1 item"),
         ({"points": [{"batch": 0}]}, "greater than or equal to 1"),
-        ({"points": [{"inputs": "data"}]}, "Input should be 'example'"),
+        ({"points": [{"inputs": 3}]}, "Input should be a valid string"),
         ({"processes": 0}, "greater than or equal to 1"),
         ({"min_second": 1}, "Extra inputs are not permitted"),
     ],

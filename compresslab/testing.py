@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -18,14 +18,14 @@ from compresslab.digest import digest_of
 from compresslab.export import export
 from compresslab.measure.budget import BudgetResult
 from compresslab.measure.measurement import Estimate, Measurement
-from compresslab.models import ModelSpec, Residual, Signature
+from compresslab.models import Mlp, ModelSpec, Residual, Signature
 from compresslab.models.architecture import digest
 from compresslab.progress import Silent
 from compresslab.pruning import Timing, layers_of
 from compresslab.pruning.costs import Beside
 from compresslab.stage import Assessment, Context, Stage
 from compresslab.store import Store
-from compresslab.tasks import ImageClassification, Task, TaskSpec
+from compresslab.tasks import EmbeddingTask, ImageClassification, Task, TaskSpec
 from compresslab.teacher import NetworkTeacher
 
 if TYPE_CHECKING:
@@ -53,6 +53,21 @@ def stripes(samples: int = 480, size: int = 12, seed: int = 0) -> dict[str, np.n
     return {"images": images[..., None], "labels": labels, "label_names": names}
 
 
+def grouped(groups: int = 160, size: int = 3, seed: int = 0) -> dict[str, np.ndarray]:
+    """Rows of features of which four are alike in a group, and twelve are noise: what a network must learn to tell.
+
+    The first of each group is its query. The names are those of an .npz file for `EmbeddingTask(npz=...)`.
+    """
+    random = np.random.default_rng(seed)
+    alike = np.repeat(random.normal(size=(groups, 4)), size, axis=0) + random.normal(0, 0.15, (groups * size, 4))
+    rows = np.concatenate([alike, random.normal(0, 1.5, (groups * size, 12))], axis=1)
+    # Another order of the axes, and mixed: no single feature says anything.
+    mixed = rows @ np.linalg.qr(np.random.default_rng(99).normal(size=(16, 16)))[0]
+    number = np.repeat(np.arange(groups), size)
+    is_query = np.arange(groups * size) % size == 0
+    return {"features": mixed.astype(np.float32), "groups": np.where(is_query, -(number + 1), number)}
+
+
 def tiny_task(folder: Path) -> Task:
     """A task on `stripes`, its file written to `folder`."""
     path = folder / "stripes.npz"
@@ -63,6 +78,20 @@ def tiny_task(folder: Path) -> Task:
 def tiny_candidate(widths: tuple[int, ...] = (8, 16), seed: int = 0) -> Candidate:
     """A residual network with fresh weights, as the root of a pipeline on `tiny_task`."""
     model = ModelSpec(residual=Residual(widths=widths)).build(Signature("images", 1, CLASSES), seed)
+    return Candidate(model, (Step("baseline", {}, {}, digest(model)),))
+
+
+def tiny_grouped_task(folder: Path) -> Task:
+    """A task of embeddings on `grouped`, its file written to `folder`."""
+    path = folder / "grouped.npz"
+    np.savez(path, allow_pickle=False, **grouped())
+    return TaskSpec(embedding=EmbeddingTask(npz=str(path), name="grouped", width=8)).load(folder)
+
+
+def tiny_embedder(width: int = 8, seed: int = 0) -> Candidate:
+    """A network of fresh weights that gives embeddings, as the root of a pipeline on `tiny_grouped_task`."""
+    signature = Signature("features", 16, width, any_width=True)
+    model = ModelSpec(mlp=Mlp(widths=(16, 16))).build(signature, seed)
     return Candidate(model, (Step("baseline", {}, {}, digest(model)),))
 
 
@@ -122,18 +151,24 @@ class StageContract:
     """What every stage promises. Derive a test class from it and set `stage`, an instance with valid settings."""
 
     stage: Stage
+    answers: Literal["classes", "embeddings"] = "classes"
+    """What the tiny task asks for: `embeddings` tries the stage on queries and documents."""
 
     def _applied(self, folder: Path, seed: int = 0) -> tuple[Candidate, tuple[Candidate, ...], Task]:
         folder.mkdir(parents=True, exist_ok=True)
-        task = tiny_task(folder)
-        start = tiny_candidate()
-        teacher = tiny_candidate((16, 16), seed=1).network
+        classes = self.answers == "classes"
+        task = tiny_task(folder) if classes else tiny_grouped_task(folder)
+        start = self._start()
+        teacher = tiny_candidate((16, 16), seed=1).network if classes else tiny_embedder(12, seed=1).network
         return start, self.stage.apply(start, context(folder, task, teacher, seed)), task
+
+    def _start(self) -> Candidate:
+        return tiny_candidate() if self.answers == "classes" else tiny_embedder()
 
     def test_argument_is_unchanged(self, tmp_path: Path) -> None:
         """Candidates are shared between branches of a pipeline, so a stage that edits its argument corrupts others."""
         start, _, _ = self._applied(tmp_path)
-        assert digest(start.network) == digest(tiny_candidate().network)
+        assert digest(start.network) == digest(self._start().network)
 
     def test_lineage_grows_by_one_step_of_its_kind(self, tmp_path: Path) -> None:
         """The lineage is what cache keys and reports are made of."""
@@ -170,7 +205,7 @@ class StageContract:
                     preprocessing=task.preprocessing, labels=task.labels, embedding=task.any_width,
                     inputs=task.batch("validation", np.arange(16), None), provenance={},
                 )  # fmt: skip
-                assert predict(artifact, task.splits["validation"].inputs[:5]).shape == (5, CLASSES)
+                assert predict(artifact, task.splits["validation"].inputs[:5]).shape == (5, task.outputs)
                 files.append((run, index, dict(artifact.sha256)))
         first = [entry[1:] for entry in files if entry[0] == "first"]
         second = [entry[1:] for entry in files if entry[0] == "second"]

@@ -102,7 +102,7 @@ class Budget(Limits):
         return {name: limits for name in ("image", "text") if (limits := getattr(self, name)) is not None}
 
     def choosing(self, benchmarks: Collection[str]) -> Budget:
-        """What of it may have a say in what is chosen: all but the limits on these benchmarks, by `benchmark/metric`."""
+        """What of it may have a say in what is chosen: all but the limits on these, by `benchmark/metric`."""
         kept = {name: limit for name, limit in self.retention.items() if name not in benchmarks}
         return self.model_copy(update={"retention": kept})
 

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from compresslab.report.schema import PointResult, Results
 
 CHOSEN_BY_NONE = (
-    "No benchmark has a say in what is chosen: all choices are made on validation. A loss is claimed to be below a limit "
-    "only where the upper end of its interval is, on every benchmark."
+    "No benchmark has a say in what is chosen: all choices are made on validation. A loss is claimed to be below a "
+    "limit only where the upper end of its interval is, on every benchmark."
 )
 
 
@@ -52,9 +52,7 @@ def benchmarks_table(results: Results) -> Table | None:
         Column("n", True),
         Column("retention %", True, True),
         Column("points to the baseline", True, True),
-        Column(
-            "in the teacher's index %", True, hint="own queries among the teacher's documents, of what its own find"
-        ),
+        Column("in the teacher's index %", True, hint="of what the teacher's own queries find there"),
     )
     rows = []
     for point in ordered(results):
@@ -106,8 +104,8 @@ def index_table(results: Results) -> Table | None:
             )
             rows.append(row_of(results, point, cells))
     caption = (
-        "What the embeddings mean for an index: documents as int8 have a step of their own in each dimension, queries stay "
-        "in float32."
+        "What the embeddings mean for an index: documents as int8 have a step of their own in each dimension, queries "
+        "stay in float32."
     )
     return Table(caption, columns, tuple(rows)) if rows else None
 

@@ -24,12 +24,12 @@ def drawn(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def seen(student: tuple[Tensor, ...] = (), teacher: tuple[Tensor, ...] = ()) -> Seen:
+def seen(student: tuple[Tensor, ...] = (), teacher: tuple[Tensor, ...] = (), groups: bool = False) -> Seen:
     """Six samples, of which four have labels."""
     return Seen(
         outputs=drawn(6, CLASSES, seed=0), teacher=2 * drawn(6, CLASSES, seed=1),
         features=student, teacher_features=teacher,
-        targets=torch.tensor([3, 0, 1, 1]), labelled=LABELLED,
+        targets=torch.tensor([3, 0, 1, 1]) if not groups else torch.tensor([-1, 0, 1, -2]), labelled=LABELLED,
         task_loss=F.cross_entropy, scale=2.5,
     )  # fmt: skip
 
@@ -81,6 +81,9 @@ CASES: dict[str, Case] = {
         {**LAYERS, "temperature": 0.2}, lambda _: losses.similarity_kl(SMALL.flatten(1), ROWS, 0.2), (SMALL,), (ROWS,)
     ),
     "embedding": Case({**LAYERS, "distance": "mse"}, lambda _: losses.mse(ROWS, OTHER_ROWS), (ROWS,), (OTHER_ROWS,)),
+    "margin_mse": Case(
+        {}, lambda of: losses.grouped_margin_mse(*known(of), of.targets), labels=True,
+    ),
     "hidden_states": Case(
         {"student": ["a", "c"], "teacher": ["b", "d"]},
         lambda _: losses.hidden_states(
@@ -97,8 +100,12 @@ def term(name: str, **more: Any) -> Any:
 
 
 def value(name: str, of: Seen | None = None) -> Tensor:
+    return term(name).value(of or made(name))
+
+
+def made(name: str) -> Seen:
     case = CASES[name]
-    return term(name).value(of or seen(case.student, case.teacher))
+    return seen(case.student, case.teacher, groups=name == "margin_mse")
 
 
 def test_every_term_is_here() -> None:
@@ -109,7 +116,7 @@ def test_every_term_is_here() -> None:
 def test_a_term_is_its_function(name: str) -> None:
     """With settings that are not the defaults, so that one which is not handed on shows."""
     case = CASES[name]
-    found, expected = value(name), case.expected(seen(case.student, case.teacher))
+    found, expected = value(name), case.expected(made(name))
     assert found.shape == ()
     assert found.item() == pytest.approx(expected.item(), rel=1e-6)
     assert found.item() != 0
@@ -117,13 +124,13 @@ def test_a_term_is_its_function(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if not case.student])
 def test_terms_of_the_labels_see_labelled_samples_only_and_all_others_see_all(name: str) -> None:
-    one = seen()
+    one = made(name)
     other = replace(one, outputs=torch.where(LABELLED[:, None], one.outputs, one.outputs.roll(1, dims=1)))
     same = value(name, one).item() == value(name, other).item()
     assert same == CASES[name].labels
 
 
-@pytest.mark.parametrize("name", ["task", "dkd", "nkd"])
+@pytest.mark.parametrize("name", ["task", "dkd", "nkd", "margin_mse"])
 @pytest.mark.parametrize("targets", [None, torch.empty(0, dtype=torch.int64)])
 def test_a_batch_without_labels_adds_nothing_and_passes_no_gradient(name: str, targets: Tensor | None) -> None:
     """The mean over no samples would be NaN, which a sum of terms cannot get rid of."""
@@ -138,21 +145,23 @@ def test_a_batch_without_labels_adds_nothing_and_passes_no_gradient(name: str, t
 @pytest.mark.parametrize("name", CASES)
 def test_a_part_of_a_batch_weighs_its_labelled_samples_alone(name: str) -> None:
     case = CASES[name]
-    whole = seen(case.student, case.teacher)
+    whole = made(name)
     weighed = term(name).value(replace(whole, labelled_weight=0.25))
     assert weighed.item() == pytest.approx(value(name).item() * (0.25 if case.labels else 1.0), rel=1e-6)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_what_a_term_says_of_itself(name: str) -> None:
-    made = term(name, weight=0.3)
+    said = term(name, weight=0.3)
     layers = {"a": "b", "c": "d"} if name == "hidden_states" else {"a": "b"} if CASES[name].student else {}
-    assert made.layers == tuple(layers.items())
-    assert made.weight == 0.3
-    assert made.reads_teacher == (name != "task")
-    assert made.reads_labels == (name in ("dkd", "nkd"))
-    assert made.projected == (name in ("hint", "embedding", "hidden_states"))
-    assert made.reads_classes == (name in ("kd", "standardised_kd", "dkd", "nkd", "dist", "hard_label"))
+    assert said.layers == tuple(layers.items())
+    assert said.weight == 0.3
+    assert said.reads_teacher == (name != "task")
+    assert said.reads_labels == (name in ("dkd", "nkd", "margin_mse"))
+    assert said.reads_groups == (name == "margin_mse")
+    assert not said.reduced
+    assert said.projected == (name in ("hint", "embedding", "hidden_states"))
+    assert said.reads_classes == (name in ("kd", "standardised_kd", "dkd", "nkd", "dist", "hard_label"))
 
 
 def test_an_entry_is_exactly_one_term() -> None:

@@ -209,8 +209,8 @@ def test_scores_have_no_classes(
     recorder: Recorder, make_splits: MakeSplits, three: tuple[Artifact, Artifact, Artifact]
 ) -> None:
     scored = [replace(split, targets=split.targets.astype(np.float32)) for split in make_splits(60, 90)]
-    measurer = Measurer(scored, "toy", "accuracy", BenchSettings())
-    assert measurer._retention_by_class(three[2], three[0], "test") == {}
+    measurer = Measurer(scored, "toy", "spearman", BenchSettings())
+    assert measurer._retention_by_class(three[2], three[0], measurer._splits["test"]) == {}
 
 
 def test_a_control_is_compared_in_quality_alone(
@@ -218,7 +218,7 @@ def test_a_control_is_compared_in_quality_alone(
 ) -> None:
     baseline, parent, this = three
     found = measurer.measure(this, parent=baseline, baseline=baseline, control=parent)
-    ours, theirs = (measurer._predicted(one, "test") for one in (this, parent))
+    ours, theirs = (measurer._predicted(one, measurer._splits["test"]) for one in (this, parent))
     expected = quality_delta(METRICS["accuracy"], ours, theirs, measurer._splits["test"].targets)
     assert found.versus_control == expected
     assert expected.value < 0.0

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 
 from compresslab.distillation.preflight import require_trainable
-from compresslab.errors import BadInput, ConfigError, Problem
+from compresslab.errors import BadInput, ConfigError, ModelError, Problem
 from compresslab.pipeline import variants
 from compresslab.preflight import fitting
 from compresslab.pruning import find_groups
 from compresslab.quantization import QuantizerSettings, prepare
 from compresslab.stages import Distill, Mutual, Prune, Quantize, Train
+from compresslab.students import rehearse_student
 from compresslab.teacher import OUTPUT
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from compresslab.models import ModelSpec
     from compresslab.pipeline import Pipeline
     from compresslab.stage import Stage
+    from compresslab.students import StudentSpec
     from compresslab.tasks import Task
     from compresslab.teacher import Teacher
     from compresslab.teachers import Teachers
@@ -85,7 +87,7 @@ class _Rehearsal:
                 self._teacher.require(stage.mixup, [OUTPUT])
             return
         if isinstance(stage, Distill) and stage.student is not None:
-            self._network = self._fitting("student", stage.student)
+            self._network = self._student(stage.student)
         if self._network is None:
             return
         module = self._network.module
@@ -119,6 +121,14 @@ class _Rehearsal:
     def _seen(self) -> Task:
         """The task as the network reads it."""
         return self._task if self._network is None else self._task.read_by(self._network.preprocessing)
+
+    def _student(self, spec: StudentSpec) -> TorchModel:
+        if not spec.derived:
+            return self._fitting("student", spec)
+        try:
+            return rehearse_student(spec, self._teacher, self._task)
+        except ModelError as error:
+            raise ModelError(f"student: {error}") from error
 
     def _fitting(self, what: str, spec: ModelSpec) -> TorchModel:
         return fitting(what, spec, self._task, self._seed)

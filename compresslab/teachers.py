@@ -58,7 +58,9 @@ class Teachers:
     def of(self, model: TorchModel) -> NetworkTeacher:
         """A network as teacher."""
         task = self._task.read_by(model.preprocessing)
-        return NetworkTeacher(model.module, architecture.digest(model), task, self._store, self._device)
+        return NetworkTeacher(
+            model.module, architecture.digest(model), task, self._store, self._device, builder=model.builder
+        )
 
     def answers(self, splits: Sequence[str]) -> Answers:
         """What the given teacher answers on these splits, by which one that is no artifact is judged."""

@@ -17,7 +17,7 @@ FACTORISED = "factorised"
 class FactorisedEmbedding(nn.Module):
     """Token ids [...] to vectors float32 [..., width], through `rank` numbers a token.
 
-    As in Lan et al., "ALBERT" (arXiv 1909.11942). A table of 30,000 tokens by 384 becomes one by 128 and a matrix: a third.
+    As in Lan et al., "ALBERT" (arXiv 1909.11942). A table of 30,000 by 384 becomes one by 128 and a matrix: a third.
 
     Args:
         tokens: Rows of the table.

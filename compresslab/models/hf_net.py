@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 HfTask = Literal["image-classification", "text-classification", "feature-extraction"]
-"""Reads images, float32 [b, c, h, w]; or ids of tokens, int64 [b, seq], of which the last answers with hidden states."""
+"""Reads images, float32 [b, c, h, w]; or ids of tokens, int64 [b, seq]; the last answers with hidden states."""
 
 _MAPPINGS = {
     "image-classification": "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING",
@@ -236,8 +236,10 @@ def _class_of(task: HfTask, config: Any) -> Any:
 def _answering(kind: Any, task: HfTask) -> Any:
     """The class, answering with logits alone. Derived, as a module around it would change the names of all layers."""
     answers = {
-        "image-classification": _LogitsOfImages, "text-classification": _LogitsOfIds, "feature-extraction": _StatesOfIds,
-    }[task]  # fmt: skip
+        "image-classification": _LogitsOfImages,
+        "text-classification": _LogitsOfIds,
+        "feature-extraction": _StatesOfIds,
+    }[task]
     return type(kind.__name__, (answers, kind), {"__module__": __name__})
 
 

@@ -1,4 +1,4 @@
-"""Sentence encoders that are there already: directories of sentence-transformers, and bare networks of transformers'."""
+"""Sentence encoders that are there: directories of sentence-transformers, and bare networks of transformers'."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 import safetensors.torch
 from safetensors import SafetensorError
 
+from compresslab.candidate import TorchModel
 from compresslab.errors import ModelError
-from compresslab.models.hf_net import open_hf
+from compresslab.measure.text_preprocessing import TOKENIZER, TextPreprocessing
+from compresslab.models.builder import SentenceBuilder
+from compresslab.models.hf_net import fetched, open_hf, transformers_version
 from compresslab.models.sentence_net import Activation, DenseLayer, Pooling, SentenceEncoder
 
 if TYPE_CHECKING:
@@ -19,9 +22,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-TOKENIZER = "tokenizer.json"
-
 _MODULES = "modules.json"
+_DEFAULT_LENGTH = 512
 _KNOWN = ("Transformer", "Pooling", "Dense", "Normalize")
 _POOLINGS: Mapping[str, Pooling] = {
     "pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_max_tokens": "max",
@@ -47,6 +49,22 @@ class OpenedEncoder:
     tokenizer: Path | None
     max_length: int | None
 
+    def model(self) -> TorchModel:
+        """The encoder as a model that is built again, which reads by its own tokenizer where it has one.
+
+        Raises:
+            DataError: The library `tokenizers` is not installed.
+            ArtifactError: The tokenizer cannot be read.
+        """
+        builder = SentenceBuilder(
+            config=self.config, pooling=self.module.pooling, dense=self.dense, normalize=self.module.normalize,
+            version=transformers_version(),
+        )  # fmt: skip
+        own = None if self.tokenizer is None else TextPreprocessing.of(
+            self.tokenizer, pad_id=self.module.pad_id, max_length=self.max_length or _DEFAULT_LENGTH
+        )  # fmt: skip
+        return TorchModel(self.module, builder.plain(), preprocessing=own)
+
 
 def open_sentence_transformers(folder: str) -> OpenedEncoder:
     """An encoder from a directory that sentence-transformers wrote: Transformer, Pooling, Dense, Normalize.
@@ -58,8 +76,6 @@ def open_sentence_transformers(folder: str) -> OpenedEncoder:
             that is not mean, cls or max, or a prompt that it puts before every text.
     """
     root = Path(folder)
-    if not root.is_dir():
-        raise ModelError(f"{folder}: there is no such folder; give one that sentence-transformers wrote, with {_MODULES}")
     parts = _parts(root)
     kinds = [kind for kind, _ in parts]
     dense_first, last = 2, len(parts) - (kinds[-1] == "Normalize")
@@ -104,7 +120,7 @@ def _opened(
     source: str, pooling: Pooling, dense: Sequence[DenseLayer], normalize: bool, max_length: int | None
 ) -> OpenedEncoder:
     transformer, config = open_hf(source, "feature-extraction")
-    tokenizer = Path(source) / TOKENIZER if (Path(source) / TOKENIZER).is_file() else None
+    tokenizer = fetched(source, TOKENIZER)
     config["pad_token_id"] = _pad_id(source, config, tokenizer)
     transformer.config.pad_token_id = config["pad_token_id"]  # type: ignore[union-attr, assignment]
     module = SentenceEncoder(
@@ -139,15 +155,29 @@ def _pad_id(source: str, config: Mapping[str, Any], tokenizer: Path | None) -> i
         found = plain["padding"].get("pad_id")
     if found is not None and said is not None and found != said:
         raise ModelError(
-            f"{source}: its tokenizer pads with id {found}, but config.json says {said} (`pad_token_id`): the tokenizer "
-            "is not this network's; copy both from one place"
+            f"{source}: its tokenizer pads with id {found}, but config.json says {said} (`pad_token_id`): the "
+            "tokenizer is not this network's; copy both from one place"
         )
     if found is None and said is None:
         raise ModelError(f"{source}: neither config.json nor {TOKENIZER} says by which token texts are padded")
     return int(found if said is None else said)
 
 
+def transformer_folder(root: Path) -> Path:
+    """Where the transformer lies in a directory of sentence-transformers, and its tokenizer.
+
+    Raises:
+        ModelError: modules.json is missing or damaged, or its first module is none.
+    """
+    kind, path = _parts(root)[0]
+    if kind != "Transformer":
+        raise ModelError(f"{root / _MODULES}: begins with `{kind}`, and must begin with a `Transformer`")
+    return path
+
+
 def _parts(root: Path) -> list[tuple[str, Path]]:
+    if not root.is_dir():
+        raise ModelError(f"{root}: there is no such folder; give one that sentence-transformers wrote, with {_MODULES}")
     listed = _json(root / _MODULES)
     if not isinstance(listed, list) or not listed:
         raise ModelError(f"{root / _MODULES}: must be a list of modules")
@@ -158,8 +188,8 @@ def _parts(root: Path) -> list[tuple[str, Path]]:
         if not named.startswith("sentence_transformers.") or kind not in _KNOWN:
             raise ModelError(
                 f"{root / _MODULES}: `{named}` is no module that is known here; those are "
-                f"{', '.join(f'`{known}`' for known in _KNOWN)} of sentence-transformers; build the network by a `python` "
-                "function instead"
+                f"{', '.join(f'`{known}`' for known in _KNOWN)} of sentence-transformers; build the network by a "
+                "`python` function instead"
             )
         path = (root / str(one.get("path", ""))).resolve()
         if not path.is_relative_to(root.resolve()):

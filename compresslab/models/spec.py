@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field, JsonValue, ValidationInfo, model_validator
 
@@ -37,7 +37,7 @@ def _beside_the_file(value: str, info: ValidationInfo) -> str:
 FolderOrName = Annotated[str, AfterValidator(_beside_the_file)]
 """A folder, relative to the pipeline's own if it is there or begins with a dot; anything else is a name on a hub."""
 
-SOURCES = ("residual", "mlp", "timm", "hf", "checkpoint", "python")
+SOURCES = ("residual", "mlp", "timm", "hf", "sentence_transformers", "checkpoint", "python")
 """The keys of which one says where a network comes from."""
 
 TOWERS = ("image", "text")
@@ -45,7 +45,7 @@ TOWERS = ("image", "text")
 
 
 class ModelSpec(Settings):
-    """A network: exactly one of `residual`, `mlp`, `timm`, `hf`, `checkpoint` and `python`, and perhaps weights.
+    """A network: exactly one of these sources, and perhaps weights.
 
     For images and texts in one space there are two, under `image` and `text`.
     """
@@ -60,6 +60,14 @@ class ModelSpec(Settings):
     """A network of transformers' that classifies images or texts, or gives a text one number: a folder that
     `save_pretrained` wrote, or its name on the Hugging Face hub. Its weights come from safetensors, and no code of its
     own is run. One for texts reads with the tokenizer.json of its folder."""
+    sentence_transformers: FilePath | None = None
+    """A directory that sentence-transformers wrote, for embeddings of texts: Transformer, Pooling (mean, cls or max),
+    Dense, Normalize. Its weights come from safetensors, and no code of its own is run."""
+    pooling: Literal["mean", "cls", "max"] | None = None
+    """How an `hf` network makes one embedding of a text's hidden states: their `mean`, which null is, the first one
+    (`cls`), or the largest values."""
+    normalize: bool | None = None
+    """Whether embeddings of an `hf` network have length one; null is true."""
     classes: int | None = Field(None, ge=1)
     """How many classes a `timm` network tells apart; null takes those of the task, which it must be for."""
     checkpoint: FilePath | None = None
@@ -108,7 +116,10 @@ class ModelSpec(Settings):
             raise ValueError("`classes` are those of a `timm` network; leave them out")
         if self.width is not None and (self.residual, self.mlp, self.timm) == (None, None, None):
             raise ValueError("`width` is that of a new `residual`, `mlp` or `timm` network; leave it out")
-        for source in ("checkpoint", "hf"):
+        for key in ("pooling", "normalize"):
+            if getattr(self, key) is not None and self.hf is None:
+                raise ValueError(f"`{key}` is how an `hf` network makes embeddings; leave it out")
+        for source in ("checkpoint", "hf", "sentence_transformers"):
             if self.weights is not None and getattr(self, source) is not None:
                 raise ValueError(f"`{source}` has weights of its own; leave out `weights`")
 
@@ -166,13 +177,31 @@ class ModelSpec(Settings):
             model = load(Path(self.checkpoint), self.trusted)
             _require_same(self.checkpoint, read_builder(model.builder, self.checkpoint), signature)
             return model
+        if self.sentence_transformers is not None or (self.hf is not None and signature.any_width):
+            return self._open_encoder(signature)
         if self.hf is not None:
+            if self.pooling is not None or self.normalize is not None:
+                raise ModelError(
+                    "`pooling` and `normalize` make embeddings, and the task asks for none; leave them out"
+                )
             return _open_hf(self.hf, signature)
         builder = self._builder(signature)
         module = construct(builder, self.trusted)
         if self.weights is not None:
             load_weights(module, Path(self.weights))
         return TorchModel(module, builder.plain())
+
+    def _open_encoder(self, signature: Signature) -> TorchModel:
+        from compresslab.models.sentence_source import open_encoder, open_sentence_transformers
+
+        _require_reads("`sentence_transformers`" if self.hf is None else "`hf`", "texts", signature)
+        if self.sentence_transformers is not None:
+            if not signature.any_width:
+                raise ModelError("`sentence_transformers` makes embeddings, and the task asks for none; give `hf`")
+            return open_sentence_transformers(self.sentence_transformers).model()
+        assert self.hf is not None, "exactly one is given"
+        normalize = True if self.normalize is None else self.normalize
+        return open_encoder(self.hf, self.pooling or "mean", normalize).model()
 
     def _builder(self, signature: Signature) -> AnyBuilder:
         from compresslab.models.builder import MlpBuilder, PythonBuilder, ResidualBuilder, TimmBuilder
@@ -241,6 +270,10 @@ def _require_same(where: str, builder: AnyBuilder, signature: Signature) -> None
         _require_outputs(where, builder.outputs, signature, what)
         if builder.channels is not None:
             _require_equal(where, builder.channels, signature.inputs, "channels")
+    elif builder.kind in ("sentence", "static"):
+        _require_reads(where, "texts", signature)
+        if not signature.any_width:
+            raise ModelError(f"{where}: the network makes embeddings, and the task asks for none; give another one")
     elif builder.kind == "mlp":
         _require_reads(where, "features", signature)
         _require_outputs(where, builder.outputs, signature, "outputs")

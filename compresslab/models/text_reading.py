@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +65,8 @@ def text_reading(spec: ModelSpec) -> TextReading | None:
     """
     if spec.hf is not None:
         return hf_reading(spec.hf)
+    if spec.sentence_transformers is not None:
+        return sentence_reading(spec.sentence_transformers)
     return None if spec.checkpoint is None else checkpoint_reading(Path(spec.checkpoint))
 
 
@@ -86,6 +88,21 @@ def hf_reading(source: str) -> TextReading:
         _limit(config, {} if said is None else _json(said)),
         label_names(config),
     )
+
+
+def sentence_reading(folder: str) -> TextReading:
+    """What a directory of sentence-transformers says, whose limit may be below the positions that the network has.
+
+    Raises:
+        ModelError: As `open_sentence_transformers`, for what is read of it.
+    """
+    from compresslab.models.sentence_source import transformer_folder
+
+    path = transformer_folder(Path(folder))
+    known = hf_reading(str(path))
+    limits = path / "sentence_bert_config.json"
+    length = _json(limits).get("max_seq_length") if limits.is_file() else None
+    return replace(known, where=folder, limit=length if isinstance(length, int) else known.limit, labels=None)
 
 
 def checkpoint_reading(folder: Path) -> TextReading | None:

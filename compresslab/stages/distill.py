@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from compresslab.distillation import Recipe, checks, control_of, learn, validation_score
 from compresslab.distillation.reduction import told as reduction_told
 from compresslab.errors import ModelError
-from compresslab.models import ModelSpec
-from compresslab.tasks.reading import reading_as
+from compresslab.students import Derived, StudentSpec, make_student
 
 if TYPE_CHECKING:
     from compresslab.candidate import Candidate, TorchModel
@@ -24,7 +23,7 @@ class Distill(Recipe):
     kind: ClassVar[str] = "distill"
     version: ClassVar[int] = 2
 
-    student: ModelSpec | None = None
+    student: StudentSpec | None = None
     """The network that learns; it starts anew. Null goes on with the incoming one."""
     control: bool = False
     """Also trains the same student without the teacher at the same cost, and reports what the teacher was worth."""
@@ -43,11 +42,14 @@ class Distill(Recipe):
         if context.teacher is None:
             raise ModelError("`distill` has no teacher; give `teacher`, or weights for `model`")
         recipe = self.recipe
-        start = self.start(candidate, context)
+        begun = self._begun(candidate, context)
+        start = begun.model
         context = context.reading(start)
+        for told in begun.notes:
+            context.progress.note(f"student: {told}")
         module = copy.deepcopy(start.module)
         history = learn(module, recipe, context, self.kind)
-        decisions: dict[str, Any] = {"loss": [round(epoch.loss, 6) for epoch in history]}
+        decisions: dict[str, Any] = {"loss": [round(epoch.loss, 6) for epoch in history], **begun.decisions}
         decisions |= reduction_told(module, recipe, context)
         if recipe.reads_teacher(context.task):
             share = checks.explained(module, recipe, context)
@@ -84,6 +86,9 @@ class Distill(Recipe):
 
     def start(self, candidate: Candidate, context: Context) -> TorchModel:
         """The network before the training."""
+        return self._begun(candidate, context).model
+
+    def _begun(self, candidate: Candidate, context: Context) -> Derived:
         if self.student is None:
-            return candidate.network
-        return reading_as(self.student.build(context.task.signature, context.seed), context.task)
+            return Derived(candidate.network)
+        return make_student(self.student, context.teacher, context.task, context.seed, context.scratch / "student")

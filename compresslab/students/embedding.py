@@ -33,8 +33,8 @@ def word_table(module: nn.Module) -> str:
     ]  # fmt: skip
     if len(found) != 1:
         raise ModelError(
-            f"{type(module).__name__} has {'no' if not found else len(found)} tables of word embeddings where there must "
-            "be one; leave out `vocabulary` and `embedding_rank`, which are for networks that read texts"
+            f"{type(module).__name__} has {'no' if not found else len(found)} tables of word embeddings where "
+            "there must be one; leave out `vocabulary` and `embedding_rank`, which are for networks that read texts"
         )
     return found[0]
 
@@ -64,7 +64,8 @@ def keep_tokens(model: TorchModel, kept: Counts) -> TorchModel:
     size = rows(model.module)
     if kept.max() >= size:
         raise ModelError(
-            f"the tokenizer has id {kept.max()}, but the network has {size} embeddings: it is not this network's tokenizer"
+            f"the tokenizer has id {kept.max()}, but the network has {size} embeddings: it is not this network's "
+            "tokenizer"
         )
     module = copy.deepcopy(model.module)
     table = _table(module)

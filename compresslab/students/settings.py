@@ -44,7 +44,8 @@ class FromTeacher(Settings):
     ffn: int | None = Field(None, ge=1)
     """Inner width of each layer's MLP: the units whose part in its output varies most are kept."""
     vocabulary: Vocabulary = None
-    """`trim`, or `{trim: {min_count: 5}}`: only tokens that occur in the training texts; the tokenizer is cut with it."""
+    """`trim`, or `{trim: {min_count: 5}}`: only tokens that occur in the training texts; the tokenizer is cut
+    with it."""
     embedding_rank: int | None = Field(None, ge=1)
     """Numbers that are kept of each token; a matrix makes the hidden width of them again."""
 

@@ -46,8 +46,8 @@ def narrow(model: TorchModel, width: int, examples: Examples) -> TorchModel:
     module = model.module
     if not isinstance(module, SentenceEncoder) or model.builder is None:
         raise ModelError(
-            "`width` is for sentence encoders, whose embeddings a Dense layer brings back to the teacher's width; leave "
-            "it out, or give `ffn` and `layers`"
+            "`width` is for sentence encoders, whose embeddings a Dense layer brings back to the teacher's width; "
+            "leave it out, or give `ffn` and `layers`"
         )
     inner = module.transformer
     whole = module.get_submodule(word_table(module)).weight.shape[1]
@@ -90,16 +90,16 @@ def _streams(inner: nn.Module, width: int) -> tuple[list[str], list[str], list[s
 
 def _unknown(inner: nn.Module, name: str) -> ModelError:
     return ModelError(
-        f"`width` cannot be cut in a {type(inner).__name__} (its `{name}`), only in BERT, RoBERTa, MPNet and DistilBERT "
-        "of transformers'; leave it out, or give `ffn` and `layers`"
+        f"`width` cannot be cut in a {type(inner).__name__} (its `{name}`), only in BERT, RoBERTa, MPNet and "
+        "DistilBERT of transformers'; leave it out, or give `ffn` and `layers`"
     )
 
 
 def _projection(states: Sequence[Tensor], width: int) -> Tensor:
     """Orthonormal [whole, width]: the principal components of all hidden states, and the direction of their mean.
 
-    Turned so that what a LayerNorm of the student takes out of its hidden states, the mean of their numbers, is what the
-    teacher's takes out.
+    Turned so that what a LayerNorm of the student takes out of its hidden states, the mean of their numbers, is what
+    the teacher's takes out.
     """
     whole = states[0].shape[1]
     constant = torch.full((whole, 1), whole**-0.5, dtype=torch.float64)

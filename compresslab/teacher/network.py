@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,7 @@ class NetworkTeacher:
         store: Where answers are kept: one entry for each view and output.
         device: "cpu" or "cuda".
         precision: Arithmetic of the forward pass; answers are float32.
+        builder: The plain data that builds the network again; a student that is made of it needs it.
     """
 
     module: nn.Module
@@ -54,6 +55,7 @@ class NetworkTeacher:
     store: Store
     device: str = "cpu"
     precision: Literal["bf16", "fp32"] = "bf16"
+    builder: Mapping[str, Any] | None = None
 
     def require(self, mixup: float, outputs: Sequence[str]) -> None:  # noqa: ARG002  any mixture will do
         """As `Teacher.require`."""

@@ -58,7 +58,7 @@ def open_teacher(
         return _best([opened(one) for one in spec.best_of], task, progress)
     model = build(spec)
     seen = task.read_by(model.preprocessing)
-    return NetworkTeacher(model.module, architecture.digest(model), seen, store, device)
+    return NetworkTeacher(model.module, architecture.digest(model), seen, store, device, builder=model.builder)
 
 
 def _best(teachers: list[Teacher], task: Task, progress: Progress) -> Teacher:

@@ -35,7 +35,7 @@ def reference(network, family, tokens, pooling):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_it_computes_what_transformers_does_with_a_mask(tmp_path, family):
-    """Each text alone, unpadded, must give the same too: a mask that is forgotten, or RoBERTa's positions, would show."""
+    """Each text alone, unpadded, must give the same: a forgotten mask, or RoBERTa's positions, would show."""
     network = tiny(family)
     network.save_pretrained(tmp_path)
     tokens = ids(family, longest=11)
@@ -106,13 +106,16 @@ def module_type(folder, index, named):
 
 
 @pytest.mark.parametrize(("damage", "told"), [
-    (lambda it: module_type(it, 1, "sentence_transformers.models.WeightedLayerPooling"), "WeightedLayerPooling` is no module"),
+    (lambda it: module_type(it, 1, "sentence_transformers.models.WeightedLayerPooling"),
+     "WeightedLayerPooling` is no module"),
     (lambda it: module_type(it, 0, "evil.code.Transformer"), "`evil.code.Transformer` is no module"),
-    (lambda it: module_type(it, 1, "sentence_transformers.models.Dense"), "it must have a `Transformer`, then a `Pooling`"),
+    (lambda it: module_type(it, 1, "sentence_transformers.models.Dense"),
+     "it must have a `Transformer`, then a `Pooling`"),
     (lambda it: rewrite(it / "1_Pooling" / "config.json", pooling_mode_mean_tokens=False, pooling_mode_lasttoken=True),
      "pools by `pooling_mode_lasttoken`"),
     (lambda it: rewrite(it / "1_Pooling" / "config.json", pooling_mode_cls_token=True), "one of .* alone is known"),
-    (lambda it: rewrite(it / "2_Dense" / "config.json", activation_function="os.system"), "`os.system` is no activation"),
+    (lambda it: rewrite(it / "2_Dense" / "config.json", activation_function="os.system"),
+     "`os.system` is no activation"),
     (lambda it: rewrite(it / "2_Dense" / "config.json", out_features=5), "does not fit its config.json"),
     (lambda it: (it / "2_Dense" / "model.safetensors").rename(it / "2_Dense" / "pytorch_model.bin"),
      "weights are read from safetensors alone"),

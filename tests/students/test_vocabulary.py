@@ -4,22 +4,25 @@ import json
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from compresslab.errors import ModelError
 from compresslab.students.vocabulary import counted, trim, unknown_id
 from tests.models.encoders import wordpiece
 
 TEXTS = ["the cat sat on the mat", "the cats sat", "running dogs run on mats", "a dog sat on a cat"] * 3
+RARE = ["walruses juggle quietly with walruses"]
 NEW = ["zebra mats", "dogs sing", "the quick brown fox", "mat"]
 
 
-def bpe(text=None, **settings):
-    made = Tokenizer(models.BPE(**settings))
+def bpe():
+    made = Tokenizer(models.BPE())
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    made.train_from_iterator(TEXTS, trainers.BpeTrainer(vocab_size=330, special_tokens=["<s>", "<pad>", "</s>"],
-                                                       initial_alphabet=alphabet, show_progress=False))  # fmt: skip
+    made.decoder = decoders.ByteLevel()
+    made.train_from_iterator([*TEXTS, *RARE], trainers.BpeTrainer(
+        vocab_size=400, special_tokens=["<s>", "<pad>", "</s>"], initial_alphabet=alphabet,
+        show_progress=False))  # fmt: skip
     return made.to_str()
 
 
@@ -27,8 +30,8 @@ def unigram():
     made = Tokenizer(models.Unigram())
     made.pre_tokenizer = pre_tokenizers.Metaspace()
     letters = list("▁abcdefghijklmnopqrstuvwxyz")
-    made.train_from_iterator(TEXTS, trainers.UnigramTrainer(
-        vocab_size=60, special_tokens=["<s>", "<pad>", "<unk>"], unk_token="<unk>", initial_alphabet=letters,
+    made.train_from_iterator([*TEXTS, *RARE], trainers.UnigramTrainer(
+        vocab_size=80, special_tokens=["<s>", "<pad>", "<unk>"], unk_token="<unk>", initial_alphabet=letters,
         show_progress=False))  # fmt: skip
     return made.to_str()
 
@@ -50,10 +53,11 @@ KINDS = pytest.mark.parametrize("make", [wordpiece, bpe, unigram])
 
 @KINDS
 def test_texts_of_kept_tokens_are_tokenised_as_before(make):
-    """By the same pieces, and ids that `kept` leads back to the old ones: embedding rows copied by it are the right ones."""
+    """By the same pieces, whose ids `kept` leads back to the old ones: rows copied by it are the right ones."""
     whole = make()
-    trimmed = trim(whole, counts_of(whole, TEXTS), 3)
-    assert len(trimmed.kept) < len(counts_of(whole, TEXTS))
+    counts = counts_of(whole, [*TEXTS, *RARE])
+    trimmed = trim(whole, counts, 3)
+    assert len(trimmed.kept) < len(counts)
     assert (np.diff(trimmed.kept) > 0).all()
     before, after = opened(whole), opened(trimmed.tokenizer)
     assert len(trimmed.kept) == len(after.get_vocab(with_added_tokens=True))
@@ -97,11 +101,14 @@ def test_special_tokens_get_their_new_ids_wherever_they_are_written():
     assert encoded.ids[0] < 69 - 10, "it has moved"
 
 
-def test_merges_that_a_kept_token_needs_stay():
+@pytest.mark.parametrize("merges", [["a b", "ab c", "b c", "c a"], [["a", "b"], ["ab", "c"], ["b", "c"], ["c", "a"]]])
+def test_merges_that_a_kept_token_needs_stay(merges):
     """A token without the one that it is merged from could never be made again."""
     made = {"version": "1.0", "added_tokens": [], "model": {
         "type": "BPE", "vocab": {"a": 0, "b": 1, "c": 2, "ab": 3, "abc": 4, "bc": 5, "ca": 6},
-        "merges": ["a b", ["ab", "c"], "b c", "c a"]}}  # fmt: skip
+        "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
+        "fuse_unk": False,
+        "merges": merges}}  # fmt: skip
     trimmed = trim(json.dumps(made), np.array([0, 0, 0, 0, 5, 0, 0]), 5)
     assert opened(trimmed.tokenizer).encode("abc").tokens == ["abc"]
     assert set(json.loads(trimmed.tokenizer)["model"]["vocab"]) == {"a", "b", "c", "ab", "abc"}
@@ -109,7 +116,9 @@ def test_merges_that_a_kept_token_needs_stay():
 
 def test_what_it_refuses():
     words = Tokenizer(models.WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]")).to_str()
-    with pytest.raises(ModelError, match="a `WordLevel` tokenizer cannot be trimmed, only that of WordPiece, BPE, Unigram"):
+    with pytest.raises(
+        ModelError, match="a `WordLevel` tokenizer cannot be trimmed, only that of WordPiece, BPE, Unigram"
+    ):
         trim(words, np.zeros(2, np.int64), 1)
     with pytest.raises(ModelError, match=r"no tokenizer\.json"):
         trim("{", np.zeros(2, np.int64), 1)

@@ -91,6 +91,16 @@ class Manifest(Settings):
         """How samples become inputs of this graph."""
         return self.towers[graph].preprocessing if graph in self.towers else self.preprocessing
 
+    def only(self, graph: str) -> Manifest:
+        """What it says of one graph, as if there were no other."""
+        if len(self.graphs) == 1:
+            return self
+        found: dict[str, Any] = {"graphs": {graph: self.graphs[graph]}, "towers": {}}
+        if graph in self.towers:
+            own = self.towers[graph]
+            found |= {name: getattr(own, name) for name in TowerInfo.model_fields}
+        return self.model_copy(update=found)
+
     def prepares(self, graph: str) -> bool:
         """Whether the preprocessing is for this graph: its one input has as many axes as what that gives.
 
@@ -110,6 +120,10 @@ class Artifact:
     folder: Path
     graphs: Mapping[str, Path]
     manifest: Manifest
+
+    def only(self, graph: str) -> Artifact:
+        """One of its graphs, as if there were no other."""
+        return Artifact(self.folder, {graph: self.graphs[graph]}, self.manifest.only(graph))
 
     @property
     def bytes(self) -> int:

@@ -96,6 +96,19 @@ def _of_each_graph(bench: BenchSettings, names: Sequence[str]) -> BenchSettings:
     return bench.model_copy(update={"points": tuple(points)})
 
 
+def task_with_transfer(pipeline: Pipeline) -> TaskSpec:
+    """The task, with the images and texts without a partner that stages name."""
+    given = pipeline.task.cross_modal
+    if given is None:
+        return pipeline.task
+    named = [one for stage in pipeline.stages for part in variants(stage) for one in getattr(part, "transfer", None) or ()]
+    every = [*(given.transfer or ()), *named]
+    once = [one for number, one in enumerate(every) if one not in every[:number]]
+    if not once:
+        return pipeline.task
+    return pipeline.task.model_copy(update={"cross_modal": given.model_copy(update={"transfer": tuple(once)})})
+
+
 def of_tower(pipeline: Pipeline, name: str) -> Pipeline:
     """What a pipeline of several towers does to one of them: an ordinary pipeline, without budget."""
     teacher = None if pipeline.teacher is None else pipeline.teacher.towers.get(name)
@@ -160,7 +173,8 @@ def _only_for_towers(pipeline: Pipeline) -> list[tuple[str, str]]:
     broken = [("freeze", reason)] if pipeline.freeze else []
     for index, stage in enumerate(pipeline.stages):
         students = [getattr(one, "student", None) for one in variants(stage)]
-        if isinstance(stage, EachTower) or any(one is not None and one.towers for one in students):
+        transfers = any(getattr(one, "transfer", None) for one in variants(stage))
+        if isinstance(stage, EachTower) or transfers or any(one is not None and one.towers for one in students):
             broken.append((f"stages[{index}].{stage.kind}", f"this is for one of two towers, but {reason}"))
     return broken
 

@@ -33,7 +33,7 @@ from compresslab.measure.measurement import Measurement
 from compresslab.measure.measurement_io import to_json
 from compresslab.measured import REPORTED, Measurements
 from compresslab.nodes import Made, Node, Nodes
-from compresslab.pipeline import trusted_code
+from compresslab.pipeline import task_with_transfer, trusted_code
 from compresslab.preflight import require_measured
 from compresslab.progress import Noting, Progress, Silent
 from compresslab.report import Point, Report, write_report
@@ -110,7 +110,7 @@ class _Run:
         self.progress = Noting(progress)
         self.store = Store(store, self.progress.note, fresh=fresh)
         self.device = _device(pipeline.device)
-        self.task = main_first(lambda: pipeline.task.load(self.store.root / "data", pipeline.model))
+        self.task = main_first(lambda: task_with_transfer(pipeline).load(self.store.root / "data", pipeline.model))
         self.progress.notes.extend(self.task.notes)
         if started_alone():
             self.progress.note(_ALONE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -40,11 +40,14 @@ class Side:
 
 @dataclass(frozen=True)
 class PairSource:
-    """What a place held, by part and side: `train`, and perhaps `validation` and `test`; and benchmarks by name."""
+    """What a place held, by part and side: `train`, and perhaps `validation` and `test`; benchmarks by name; and samples
+    without a partner by side.
+    """
 
     name: str
     parts: Mapping[str, Mapping[str, Side]]
     benchmarks: Mapping[str, Mapping[str, Side]] = field(default_factory=dict)
+    transfer: Mapping[str, Samples] = field(default_factory=dict)
 
 
 def from_tables(path: Path, benchmarks: Mapping[str, Path], decoding: Decoding, cache: Path) -> PairSource:
@@ -67,8 +70,9 @@ def from_function(reference: str) -> PairSource:
     """Calls `module:function` without arguments.
 
     It returns a mapping with `images` (uint8 [n, height, width, channels]), `image_groups` (whole numbers [n]), `texts`
-    [m] and `text_groups` [m]; perhaps the same with `validation_` and `test_` before their names; and perhaps
-    `benchmarks`, by name a mapping with the four.
+    [m] and `text_groups` [m]; perhaps the same with `validation_` and `test_` before their names; perhaps
+    `transfer_images` and `transfer_texts`, which have no partner; and perhaps `benchmarks`, by name a mapping with the
+    four.
 
     Raises:
         BadInput: The function cannot be found or fails.
@@ -78,7 +82,8 @@ def from_function(reference: str) -> PairSource:
     if not isinstance(found, Mapping):
         raise DataError(f"{reference}: returned a {type(found).__name__}; return a mapping with {_listed(_KEYS)}")
     prefixes = {"train": "", "validation": "validation_", "test": "test_"}
-    allowed = [f"{prefix}{key}" for prefix in prefixes.values() for key in _KEYS] + [_BENCHMARKS]
+    allowed = [f"{prefix}{key}" for prefix in prefixes.values() for key in _KEYS]
+    allowed += [_BENCHMARKS, *_TRANSFER]
     for key in found:
         if key not in allowed:
             raise DataError(f"{reference}: unknown part `{key}`{did_you_mean(str(key), allowed)} (allowed: {', '.join(allowed)})")
@@ -91,7 +96,11 @@ def from_function(reference: str) -> PairSource:
     if not isinstance(benchmarks, Mapping):
         raise DataError(f"{reference}: `{_BENCHMARKS}` must be a mapping, but is a {type(benchmarks).__name__}")
     beside = {str(name): _given(f"{reference}: {_BENCHMARKS}.{name}", one) for name, one in benchmarks.items()}
-    return PairSource(reference.rpartition(":")[2], parts, beside)
+    unpaired: dict[str, Samples] = {}
+    for key, (side, checked) in _TRANSFER.items():
+        if key in found:
+            unpaired[side] = checked(f"{reference}: `{key}`", found[key])
+    return PairSource(reference.rpartition(":")[2], parts, beside, unpaired)
 
 
 def require_partners(where: str, sides: Mapping[str, Side]) -> None:
@@ -152,6 +161,12 @@ def _texts(where: str, given: Any) -> Samples:
     if not texts:
         raise DataError(f"{where}: there are none")
     return as_texts(texts)
+
+
+_TRANSFER: Mapping[str, tuple[str, Callable[[str, Any], Samples]]] = {
+    "transfer_images": (IMAGES, checked_images),
+    "transfer_texts": (TEXTS, _texts),
+}
 
 
 def _groups(where: str, given: Any, count: int) -> npt.NDArray[np.int64]:

@@ -11,6 +11,7 @@ from compresslab.distillation import Recipe, checks, control_of, learn, validati
 from compresslab.distillation.reduction import told as reduction_told
 from compresslab.errors import ModelError
 from compresslab.students import Derived, StudentSpec, make_student
+from compresslab.tasks.cross_modal import Transfer
 
 if TYPE_CHECKING:
     from compresslab.candidate import Candidate, TorchModel
@@ -25,13 +26,16 @@ class Distill(Recipe):
 
     student: StudentSpec | None = None
     """The network that learns; it starts anew. Null goes on with the incoming one."""
+    transfer: Transfer | None = None
+    """Of a model of two towers, images and texts without a partner to distil on as well: `[{images: FOLDER}, {text:
+    FILE}]`. They become the task's own `transfer`, so that every later training reads them too."""
     control: bool = False
     """Also trains the same student without the teacher at the same cost, and reports what the teacher was worth."""
 
     @property
     def recipe(self) -> Recipe:
         """How the student is trained."""
-        return Recipe(**self.model_dump(exclude={"student", "control"}))
+        return Recipe(**self.model_dump(exclude={"student", "transfer", "control"}))
 
     def apply(self, candidate: Candidate, context: Context) -> tuple[Candidate, ...]:
         """The student, trained; with `control` also the one that had no teacher.

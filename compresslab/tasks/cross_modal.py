@@ -188,10 +188,16 @@ class CrossModal(Settings):
 
         shapes: dict[str, tuple[int, ...]] = {}
         parts = {part: fitted(part, sides) for part, sides in source.parts.items()}
-        return PairSource(source.name, parts, {key: fitted(key, sides) for key, sides in source.benchmarks.items()})
+        benchmarks = {key: fitted(key, sides) for key, sides in source.benchmarks.items()}
+        unpaired = dict(source.transfer)
+        if IMAGES in unpaired:
+            unpaired[IMAGES] = refit(np.asarray(unpaired[IMAGES], np.uint8), decoding, cache)
+        return PairSource(source.name, parts, benchmarks, unpaired)
 
     def _transfer(self, source: PairSource, cache: Path) -> dict[str, Samples]:
-        found: dict[str, list[Samples]] = {IMAGES: [], TEXTS: []}
+        found: dict[str, list[Samples]] = {side: [] for side in (IMAGES, TEXTS)}
+        for side, given in source.transfer.items():
+            found[side].append(given)
         _, height, width, channels = source.parts["train"][IMAGES].inputs.shape
         like = Decoding(height if height == width else None, 3 if channels == 3 else 1, self.resize, self.crop)
         for one in self.transfer or ():

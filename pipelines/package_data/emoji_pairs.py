@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from package_data.emoji import VENDORS, Concept, concepts, drawn
+from package_data.texts import wordnet
 
 SIDE = 48
 """Pixels of a picture's side."""
@@ -16,10 +17,14 @@ HELD_OUT = "emojione"
 """The vendor of which nothing is trained on."""
 _TEST, _VALIDATION = 20, 10
 """Per cent of the concepts that are held out."""
+_EVERY = 8
+"""Of WordNet's texts every so many-th is taken."""
 
 
 def pairs() -> dict[str, Any]:
     """Every concept that two vendors have drawn, as a group: their pictures, its name, and its name with its tags.
+
+    Unpaired texts, for the text tower alone: training concepts' tags, and glosses of WordNet.
 
     The benchmark `vendor` has the held-out vendor's pictures of all concepts, `vendor_test` those of test concepts.
     """
@@ -36,6 +41,10 @@ def pairs() -> dict[str, Any]:
     found["benchmarks"] = {
         name: _arrays(known, its, [pictures[HELD_OUT]]) for name, its in (("vendor", held_out), ("vendor_test", fresh))
     }
+    held_back = {text for prefix in ("validation_", "test_") for text in found[f"{prefix}texts"]}
+    words = [tag for one in usable if _split(one) == "train" for tag in one.tags]
+    every = dict.fromkeys([*words, *wordnet()[:: _EVERY]])
+    found["transfer_texts"] = [text for text in every if text not in held_back]
     return found
 
 

@@ -11,6 +11,7 @@ from compresslab.measure.bench import BenchPoint, BenchSettings
 from compresslab.measure.budget import Budget
 from compresslab.models.spec import TOWERS
 from compresslab.stage import Stage
+from compresslab.stages.distill import Distill
 from compresslab.stages.each_tower import EachTower, each_tower
 from compresslab.teacher.spec import TeacherSpec
 
@@ -114,7 +115,9 @@ def of_tower(pipeline: Pipeline, name: str) -> Pipeline:
     teacher = None if pipeline.teacher is None else pipeline.teacher.towers.get(name)
 
     def its(stages: Sequence[Stage]) -> tuple[Stage, ...]:
-        return tuple(stage.towers[name] for stage in stages if isinstance(stage, EachTower) and name in stage.towers)
+        own = [stage.towers[name] for stage in stages if isinstance(stage, EachTower) and name in stage.towers]
+        # Its data are those of the whole.
+        return tuple(one.model_copy(update={"transfer": None}) if isinstance(one, Distill) else one for one in own)
 
     points = [point for point in pipeline.bench.points if point.graph == name] or list(pipeline.bench.points[:1])
     return replace(

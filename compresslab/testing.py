@@ -136,7 +136,9 @@ def context(folder: Path, task: Task, teacher: TorchModel | None = None, seed: i
     store = Store(folder / "store")
     return Context(
         task=task,
-        teacher=None if teacher is None else NetworkTeacher(teacher.module, digest(teacher), task, store),
+        teacher=None
+        if teacher is None
+        else NetworkTeacher(teacher.module, digest(teacher), task, store, builder=teacher.builder),
         seed=seed,
         device="cpu",
         scratch=folder / "scratch",

@@ -63,7 +63,7 @@ class _StatesOfIds(nn.Module):
     def __init__(self, config: Any) -> None:
         # A pooler that BERT has beside its hidden states was trained for another task, and nothing here reads it.
         heads = {"add_pooling_layer": False} if "add_pooling_layer" in _parameters(type(self).__mro__) else {}
-        super().__init__(config, **heads)  # type: ignore[call-arg]
+        super().__init__(config, **heads)
 
     def forward(self, input_ids: Tensor) -> Tensor:
         padding: int | None = self.config.pad_token_id  # type: ignore[union-attr, assignment]

@@ -98,7 +98,7 @@ def open_sentence_transformers(folder: str) -> OpenedEncoder:
             "`Lowercase` normalizer into that file instead"
         )
     for index, (_, tensors) in enumerate(dense):
-        _load(opened.module.dense[index][0], tensors, parts[dense_first + index][1])  # type: ignore[index, arg-type]
+        _load(opened.module.dense[index][0], tensors, parts[dense_first + index][1])  # type: ignore[index]
     return opened
 
 
@@ -122,7 +122,7 @@ def _opened(
     transformer, config = open_hf(source, "feature-extraction")
     tokenizer = fetched(source, TOKENIZER)
     config["pad_token_id"] = _pad_id(source, config, tokenizer)
-    transformer.config.pad_token_id = config["pad_token_id"]  # type: ignore[union-attr, assignment]
+    transformer.config.pad_token_id = config["pad_token_id"]  # type: ignore[union-attr]
     module = SentenceEncoder(
         transformer, pad_id=config["pad_token_id"], pooling=pooling, dense=dense, normalize=normalize
     )
@@ -160,7 +160,7 @@ def _pad_id(source: str, config: Mapping[str, Any], tokenizer: Path | None) -> i
         )
     if found is None and said is None:
         raise ModelError(f"{source}: neither config.json nor {TOKENIZER} says by which token texts are padded")
-    return int(found if said is None else said)
+    return int(found or 0) if said is None else int(said)
 
 
 def transformer_folder(root: Path) -> Path:
@@ -209,7 +209,7 @@ def _pooling(path: Path) -> Pooling:
             f"{path / 'config.json'}: pools by {' and '.join(f'`{mode}`' for mode in modes) or 'nothing'}; one of "
             f"{', '.join(f'`{mode}`' for mode in _POOLINGS)} alone is known here"
         )
-    return named[modes[0]]  # type: ignore[return-value]
+    return named[modes[0]]
 
 
 def _dense(path: Path) -> tuple[DenseLayer, dict[str, Tensor]]:

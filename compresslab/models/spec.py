@@ -141,6 +141,11 @@ class ModelSpec(Settings):
         return self.weights is not None or (self.residual, self.mlp, self.timm) == (None, None, None)
 
     @property
+    def derived(self) -> bool:
+        """Whether it is made of a teacher, which only a student can be."""
+        return False
+
+    @property
     def trusted(self) -> tuple[str, ...]:
         """The user's own functions that may be run to build this network again."""
         inside = (name for tower in self.towers.values() for name in tower.trusted)

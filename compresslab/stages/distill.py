@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pydantic import field_validator
+
 from compresslab.distillation import Recipe, checks, control_of, learn, validation_score
 from compresslab.distillation.reduction import told as reduction_told
 from compresslab.errors import ModelError
+from compresslab.models import ModelSpec
 from compresslab.students import Derived, StudentSpec, make_student
 from compresslab.tasks.cross_modal import Transfer
 
@@ -31,6 +34,14 @@ class Distill(Recipe):
     FILE}]`. They become the task's own `transfer`, so that every later training reads them too."""
     control: bool = False
     """Also trains the same student without the teacher at the same cost, and reports what the teacher was worth."""
+
+    @field_validator("student", mode="before")
+    @classmethod
+    def _any_network(cls, student: object) -> object:
+        """A plain ModelSpec, in Python, says all that a student needs."""
+        if isinstance(student, ModelSpec) and not isinstance(student, StudentSpec):
+            return StudentSpec.model_validate(student.model_dump())
+        return student
 
     @property
     def recipe(self) -> Recipe:

@@ -147,7 +147,9 @@ def derive_static(teacher: TorchModel, settings: Static, corpus: Corpus) -> Deri
     """
     counts = corpus.counts(_vocabulary(corpus))
     kept = np.arange(len(counts))
-    reads, decisions, notes = corpus, {}, ()
+    reads = corpus
+    decisions: dict[str, Any] = {}
+    notes: tuple[str, ...] = ()
     if settings.vocabulary is not None:
         reads, kept, decisions, notes = _cut(settings.vocabulary, corpus, counts)
     vectors = token_vectors(teacher.module, kept, corpus.open(), corpus.pad_id)
@@ -195,7 +197,7 @@ def unspelt(teacher: Corpus, student: Corpus, texts: Sequence[str]) -> int:
 
 
 def _vocabulary(corpus: Corpus) -> int:
-    return 1 + max(corpus.open().get_vocab(with_added_tokens=True).values())
+    return 1 + max(map(int, corpus.open().get_vocab(with_added_tokens=True).values()))
 
 
 def _require_buildable(teacher: TorchModel) -> None:

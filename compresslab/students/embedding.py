@@ -27,7 +27,7 @@ def word_table(module: nn.Module) -> str:
     Raises:
         ModelError: There is no such table, or there are several.
     """
-    found = [
+    found: list[str] = [
         name for name, part in module.named_modules()
         if name.rpartition(".")[2] in _NAMES and isinstance(part, nn.Embedding | FactorisedEmbedding)
     ]  # fmt: skip
@@ -45,7 +45,7 @@ def rows(module: nn.Module) -> int:
     Raises:
         ModelError: As `word_table`.
     """
-    return _table(module).num_embeddings
+    return table_of(module).num_embeddings
 
 
 @torch.no_grad()
@@ -68,7 +68,7 @@ def keep_tokens(model: TorchModel, kept: Counts) -> TorchModel:
             "tokenizer"
         )
     module = copy.deepcopy(model.module)
-    table = _table(module)
+    table = table_of(module)
     padding = table.padding_idx
     if padding is not None and (padding >= len(kept) or kept[padding] != padding):
         raise ModelError(
@@ -96,7 +96,7 @@ def factorise_words(model: TorchModel, rank: int, counts: Counts) -> TorchModel:
         ModelError: The rank is larger than the width.
     """
     name = word_table(model.module)
-    table = _table(model.module)
+    table = table_of(model.module)
     if rank > min(table.weight.shape):
         raise ModelError(
             f"`embedding_rank` is {rank}, but the embeddings are {list(table.weight.shape)}; give at most "
@@ -117,7 +117,12 @@ def factorise_words(model: TorchModel, rank: int, counts: Counts) -> TorchModel:
     return replace(model, module=module.eval(), builder=with_factorised(model.builder, name, rank))
 
 
-def _table(module: nn.Module) -> nn.Embedding:
+def table_of(module: nn.Module) -> nn.Embedding:
+    """The word embeddings.
+
+    Raises:
+        ModelError: As `word_table`, or they are a product of two already.
+    """
     found = module.get_submodule(word_table(module))
     if isinstance(found, FactorisedEmbedding):
         raise ModelError("the word embeddings are factorised already; make the student from the whole teacher")

@@ -54,10 +54,10 @@ def narrow_mlps(model: TorchModel, units: int, examples: Examples) -> TorchModel
         keep[group.name] = staying.tolist()
         solved[narrows] = _made_up(weight.double(), None if bias is None else bias.double(), mean, covariance, staying)
     module = cut(model.module, groups, keep)
-    for name, (weight, bias) in solved.items():
-        _linear(module, name).weight.copy_(weight)
-        if bias is not None:
-            _linear(module, name).bias.copy_(bias)
+    for name, (made, constant) in solved.items():
+        _linear(module, name).weight.copy_(made)
+        if constant is not None:
+            _linear(module, name).bias.copy_(constant)
     return replace(model, module=module)
 
 

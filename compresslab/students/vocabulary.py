@@ -82,7 +82,7 @@ def trim(tokenizer: str, counts: Counts, min_count: int) -> Trimmed:
         )
     special = {str(token["content"]): int(token["id"]) for token in plain.get("added_tokens") or ()}
     vocab = _vocabulary(model, kind)
-    always = {*special, model.get("unk_token"), *_spelling(model, kind, vocab)}
+    always = {*special, str(model.get("unk_token")), *_spelling(model, kind, vocab)}
     often = {token for token, index in vocab.items() if index < len(counts) and counts[index] >= min_count}
     staying = often | (always & set(vocab))
     if kind == "BPE":

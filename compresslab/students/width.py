@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from compresslab.errors import ModelError
 from compresslab.models.sentence_net import DenseLayer, SentenceEncoder
-from compresslab.students.embedding import word_table
+from compresslab.students.embedding import table_of
 from compresslab.students.seeing import Examples, inputs_of, outputs_of
 
 if TYPE_CHECKING:
@@ -50,8 +50,7 @@ def narrow(model: TorchModel, width: int, examples: Examples) -> TorchModel:
             "leave it out, or give `ffn` and `layers`"
         )
     inner = module.transformer
-    whole = module.get_submodule(word_table(module)).weight.shape[1]
-    assert isinstance(whole, int)
+    whole = table_of(module).embedding_dim
     if width >= whole:
         raise ModelError(f"`width` is {width}, but the teacher's is {whole}; give a smaller one, or leave it out")
     reads, writes, norms = _streams(inner, whole)
@@ -147,8 +146,8 @@ def _fit_norm(inner: nn.Module, name: str, wanted: Tensor, examples: Examples) -
     mean, goal = found.mean(0), wanted.mean(0)
     centred = found - mean
     scale = (centred * (wanted - goal)).sum(0) / centred.square().sum(0).clamp_min(torch.finfo(torch.float32).tiny)
-    norm.weight.copy_(scale)  # type: ignore[operator, union-attr]
-    norm.bias.copy_(goal - scale * mean)  # type: ignore[operator, union-attr]
+    norm.weight.copy_(scale)  # type: ignore[operator]
+    norm.bias.copy_(goal - scale * mean)  # type: ignore[operator]
 
 
 def _fit_back(back: nn.Linear, states: Tensor, wanted: Tensor) -> None:
@@ -163,5 +162,5 @@ def _fit_back(back: nn.Linear, states: Tensor, wanted: Tensor) -> None:
     back.bias.copy_(target - weight @ mean)
 
 
-def _new(old: nn.Parameter, values: Tensor) -> nn.Parameter:
+def _new(old: Tensor, values: Tensor) -> nn.Parameter:
     return nn.Parameter(values.to(old.dtype).contiguous(), old.requires_grad)

@@ -14,6 +14,7 @@ from compresslab.measure.bench import BenchPoint
 from compresslab.models import ModelSpec, Residual
 from compresslab.pipeline import Pipeline
 from compresslab.stages import STAGES, Distill, Prune, Quantize, Train
+from compresslab.students import StudentSpec
 from compresslab.tasks import TaskSpec
 
 PIPELINES = Path(__file__).parents[2] / "pipelines"
@@ -52,7 +53,7 @@ def test_a_file_becomes_a_pipeline(file: Path, tmp_path: Path) -> None:
     assert [type(stage) for stage in pipeline.stages] == [Distill, Prune, Quantize]
     distill, prune, quantize = pipeline.stages
     assert isinstance(distill, Distill)
-    assert distill.student == ModelSpec(residual=Residual(widths=(16, 32)))
+    assert distill.student == StudentSpec(residual=Residual(widths=(16, 32)))
     assert (distill.epochs, distill.learning_rate) == (2, 0.1)
     assert isinstance(prune, Prune)
     assert prune.recover is None, "an explicit null is not the default"

@@ -177,7 +177,11 @@ def test_has_weights(tmp_path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "exactly one of `residual`, `mlp`, `timm`, `hf`, `checkpoint`, `python` must be given, but got none"),
+        (
+            {},
+            "exactly one of `residual`, `mlp`, `timm`, `hf`, `sentence_transformers`, `checkpoint`, `python` must be "
+            "given, but got none",
+        ),
         ({"residual": NET, "checkpoint": "x"}, "but got `residual` and `checkpoint`"),
         ({"residual": NET, "checkpoint": "x", "python": "a:b"}, "but got `residual` and `checkpoint`"),
         ({"residual": NET, "python": "a:b"}, "but got `residual` and `python`"),

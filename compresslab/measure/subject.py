@@ -90,7 +90,7 @@ def subject_of(
     how, graphs = artifact.manifest.preprocessing, artifact.manifest.graphs
     made = {}
     for name, batch in largest.items():
-        prepared = how.graph_input(_chosen(name, examples, batch, sets))  # type: ignore[arg-type]  # it checks them
+        prepared = how.graph_input(_chosen(name, examples, batch, sets))
         made[name] = {graph: {info.inputs[0].name: prepared} for graph, info in graphs.items()}
     padding = how.pad_id if how.kind == "text" else None
     first = next(iter(made.values()))

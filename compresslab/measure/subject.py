@@ -86,7 +86,7 @@ def subject_of(
     """
     if len(examples) == 0:
         raise DataError("there are no examples to measure with; give a validation split")
-    largest = wanted if isinstance(wanted, dict) else {EXAMPLE: wanted}
+    largest: Mapping[str, int] = {EXAMPLE: wanted} if isinstance(wanted, int) else wanted
     how, graphs = artifact.manifest.preprocessing, artifact.manifest.graphs
     made = {}
     for name, batch in largest.items():

@@ -127,7 +127,7 @@ def answers(artifact: Artifact, graph: str, inputs: Samples, batch: int = 256) -
         order = np.argsort(np.strings.str_len(inputs), kind="stable")  # type: ignore[arg-type]  # it checks them
     for start in range(0, len(inputs), batch):
         rows = slice(start, start + batch) if order is None else order[start : start + batch]
-        prepared = preprocessing.graph_input(inputs[rows])  # type: ignore[arg-type]  # it checks them
+        prepared = preprocessing.graph_input(inputs[rows])
         try:
             parts.append(session.run([output], {name: prepared})[0])
         except RUNTIME_ERRORS as error:

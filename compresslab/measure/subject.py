@@ -89,7 +89,7 @@ def subject_of(
     """
     if len(examples) == 0:
         raise DataError("there are no examples to measure with; give a validation split")
-    largest = wanted if isinstance(wanted, dict) else {EXAMPLE: wanted}
+    largest: Mapping[str, int] = {EXAMPLE: wanted} if isinstance(wanted, int) else wanted
     manifest = artifact.manifest
     made: dict[str, dict[str, dict[str, npt.NDArray[Any]]]] = {}
     padding = None
@@ -98,7 +98,7 @@ def subject_of(
         for graph, info in manifest.graphs.items():
             how = manifest.preprocessing_of(graph)
             own = examples.parts[graph] if isinstance(examples, TowerSamples) else examples
-            prepared = how.graph_input(_chosen(name, own, batch, sets))  # type: ignore[arg-type]  # it checks them
+            prepared = how.graph_input(_chosen(name, own, batch, sets))
             made[name][graph] = {info.inputs[0].name: prepared}
             padding = how.pad_id if how.kind == "text" else padding
     first = next(iter(made.values()))

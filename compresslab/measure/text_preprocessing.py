@@ -152,9 +152,9 @@ class TextPreprocessing(Settings):
         """
         return self.padded(self.encode(texts))
 
-    def graph_input(self, texts: Texts) -> npt.NDArray[np.int64]:
+    def graph_input(self, texts: npt.NDArray[Any] | Texts) -> npt.NDArray[np.int64]:
         """What the graph takes: the same as `normalize`."""
-        return self.normalize(texts)
+        return self.normalize(texts)  # type: ignore[arg-type]  # it checks them
 
     def open_tokenizer(self) -> Tokenizer:
         """The tokenizer, without the padding and the truncation that its file may ask for.

@@ -188,8 +188,8 @@ def _differences(theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:
         return [f"it reads {theirs['kind']}, but the task has {ours['kind']}"]
     scale = ("mean", "std")
     if ours["kind"] == "text":  # how much is read of a long text is not what a network was trained for
-        told = {"sha256": "the tokenizer is another one", "pad_id": "texts are padded with another id"}
-        return [words for name, words in told.items() if theirs[name] != ours[name]]
+        words = {"sha256": "the tokenizer is another one", "pad_id": "texts are padded with another id"}
+        return [said for name, said in words.items() if theirs[name] != ours[name]]
     told = [
         f"`{name}` was {theirs[name]}, but is {ours[name]}"
         for name in ours

@@ -179,7 +179,7 @@ def fetched(source: str, name: str) -> Path | None:
         file = Path(source, name)
         return file if file.is_file() else None
     library("transformers")
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     try:
         found = cached_file(source, name, _raise_exceptions_for_missing_entries=False)

@@ -36,7 +36,7 @@ class Recorder:
         self.weighed: list[str] = []
         self.predicted: list[tuple[str, int]] = []
 
-    def interleaved(self, artifacts: list[Artifact], _: object, settings: BenchSettings) -> Any:
+    def interleaved(self, artifacts: list[Artifact], _: object, settings: BenchSettings, __: object = None) -> Any:
         self.compared.append([artifact.folder.name for artifact in artifacts])
         noise = np.exp(np.random.default_rng(0).normal(0.0, 0.01, (3, 20, 10)))
         models = tuple(

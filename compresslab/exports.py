@@ -89,7 +89,8 @@ class TowersExports:
         assert isinstance(candidate.model, Towers), "several networks"
         with TemporaryDirectory(prefix="compresslab-towers-") as scratch:
             parts = {
-                name: self.towers[name].part(model, Path(scratch, name)) for name, model in candidate.model.towers.items()
+                name: self.towers[name].part(model, Path(scratch, name))
+                for name, model in candidate.model.towers.items()
             }
             return join_towers(parts, folder, {**_lineage(candidate), **_provenance(self.task, self.seed)})
 

@@ -1,7 +1,7 @@
 """The networks of a run: its one, or each of its towers, with what it sees of the task and whom it learns from.
 
-A tower's line is that of an ordinary pipeline. What sets it apart is that it learns to be near what the other tower makes
-of the samples that belong together.
+A tower's line is that of an ordinary pipeline. What sets it apart is that it learns to be near what the other tower
+makes of the samples that belong together.
 """
 
 from __future__ import annotations
@@ -259,15 +259,17 @@ def _towers(pipeline: Pipeline, task: TowersTask) -> tuple[TowersTask, dict[str,
     models: dict[str, TorchModel] = {}
     for name in first:
         if specs[name].has_weights is False and task.width is None:
-            raise ModelError("no tower is trained already, so nothing says how wide the space is; give `width` in the task")
+            raise ModelError(
+                "nothing says how wide the space is: no tower is trained already; give `width` in the task"
+            )
         models[name] = fitting(f"model.{name}", specs[name], task.towers[name], pipeline.seed)
         view = task.towers[name]
         inputs = view.read_by(models[name].preprocessing).batch("validation", np.arange(2), None)
         width = output_width(models[name].module, torch.from_numpy(inputs))
         if task.width not in (None, width):
             raise ModelError(
-                f"model.{name}: embeds in {width} numbers, but the space of images and texts has {task.width}; give it an "
-                "output of that width"
+                f"model.{name}: embeds in {width} numbers, but the space of images and texts has {task.width}; give it "
+                "an output of that width"
             )
         task = task.of_width(width)
     return task, {name: models[name] for name in task.towers}

@@ -15,6 +15,7 @@ from compresslab.measure.evaluate import EvalBenchmark, EvalSplit
 from compresslab.measure.machine import fingerprint
 from compresslab.measure.measurement_io import from_json, to_json
 from compresslab.measure.measuring import Measurer
+from compresslab.measure.tower_samples import TowerSamples
 from compresslab.world import on_main
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class Measurements:
         point = self._bench.points[0]
         info = artifact.manifest.graphs[point.graph]
         samples = self._task.splits["validation"].inputs
+        assert not isinstance(samples, TowerSamples), "there is one graph"
         rows = np.arange(point.batch) % len(samples)
         feed = {info.inputs[0].name: artifact.manifest.preprocessing.graph_input(samples[rows])}
         return with_times(counted, artifact.graphs[point.graph], artifact.manifest.session, feed, point.threads)

@@ -102,7 +102,9 @@ def task_with_transfer(pipeline: Pipeline) -> TaskSpec:
     given = pipeline.task.cross_modal
     if given is None:
         return pipeline.task
-    named = [one for stage in pipeline.stages for part in variants(stage) for one in getattr(part, "transfer", None) or ()]
+    named = [
+        one for stage in pipeline.stages for part in variants(stage) for one in getattr(part, "transfer", None) or ()
+    ]
     every = [*(given.transfer or ()), *named]
     once = [one for number, one in enumerate(every) if one not in every[:number]]
     if not once:
@@ -164,11 +166,16 @@ def broken_rules(pipeline: Pipeline) -> list[tuple[str, str]]:
         found = _broken(
             model,
             None if teacher is None else TeacherSpec(**dict(teacher)),
-            [(index, stage.towers[name]) for index, stage in stages if name in getattr(stage, "towers", ())],
-            [(index, stage.towers[name]) for index, stage in references if name in getattr(stage, "towers", ())],
+            _numbered_of(stages, name),
+            _numbered_of(references, name),
         )
         broken += [(path, f"{name} tower: {message}") for path, message in found]
     return broken
+
+
+def _numbered_of(stages: Sequence[tuple[int, Stage]], name: str) -> list[tuple[int, Stage]]:
+    """What is done to one tower, with its place in the whole."""
+    return [(at, one.towers[name]) for at, one in stages if isinstance(one, EachTower) and name in one.towers]
 
 
 def _only_for_towers(pipeline: Pipeline) -> list[tuple[str, str]]:
@@ -199,8 +206,8 @@ def _broken_towers(pipeline: Pipeline) -> list[tuple[str, str]]:
             broken.append((path, "`mutual` is for one network; distil the towers instead"))
         if stage.kind == "train" and len(getattr(stage, "towers", ())) > 1:
             broken.append(
-                (path, "`train` brings one tower into the space of the other, which stays; write `- image: {train: ...}`"
-                       ", or `freeze: text`")
+                (path, "`train` brings one tower into the space of the other, which stays; write "
+                       "`- image: {train: ...}`, or `freeze: text`")
             )  # fmt: skip
         if any(hasattr(one, "variants") for one in getattr(stage, "inside", ())):
             broken.append((path, "`tune` is for one network; give one value"))

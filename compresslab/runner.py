@@ -125,7 +125,9 @@ class _Run:
             self.progress.note(f"this processor is slow with int8: {SLOW_INT8}")
         self.sessions = Sessions(self.store, self.task, pipeline.bench, pipeline.decided)
         self.keys = Keys(pipeline, self.task, self.device, self.measurements.machine)
-        self.baseline_step = Step("baseline", pipeline.model.model_dump(mode="json"), {}, digest_of_model(self.lines.model))
+        self.baseline_step = Step(
+            "baseline", pipeline.model.model_dump(mode="json"), {}, digest_of_model(self.lines.model)
+        )
         self.lines.rehearse()
         self.baseline: Node | None = None
         self.trained: Node | None = None

@@ -16,6 +16,7 @@ from compresslab.export.towers import summed
 from compresslab.measure.machine import fingerprint
 from compresslab.measure.session import SessionOptions
 from compresslab.measure.session_choice import choose_session
+from compresslab.measure.tower_samples import TowerSamples
 from compresslab.world import on_main
 
 if TYPE_CHECKING:
@@ -40,7 +41,11 @@ class Sessions:
     """
 
     def __init__(
-        self, store: Store, task: Task | TowersTask, bench: BenchSettings, decided: Mapping[str, Sequence[Mapping[str, Any]]]
+        self,
+        store: Store,
+        task: Task | TowersTask,
+        bench: BenchSettings,
+        decided: Mapping[str, Sequence[Mapping[str, Any]]],
     ) -> None:
         self._store, self._task, self._bench, self._replayed = store, task, bench, decided
         self.decided: dict[str, list[dict[str, Any]]] = {}
@@ -83,7 +88,9 @@ class Sessions:
         if found is not None:
             loaded: dict[str, Any] = json.loads((found / _FILE).read_text(encoding="utf-8"))
             return loaded
-        choice = choose_session(artifact, self._task.splits["validation"].inputs, self._bench, self._task.sample_sets)
+        samples = self._task.splits["validation"].inputs
+        assert not isinstance(samples, TowerSamples), "`auto` is refused for several graphs"
+        choice = choose_session(artifact, samples, self._bench, self._task.sample_sets)
         record = {
             "options": choice.session.model_dump(mode="json"),
             "chosen": choice.session.label,

@@ -29,8 +29,8 @@ def use(manifest: Manifest) -> list[str]:
             intro = "With onnxruntime, numpy and tokenizers, in this folder:"
         return ["## Use", intro, f"```python\n{answer_sample(manifest)}\n```"]
     if manifest.towers and all(map(manifest.prepares, manifest.graphs)):
-        intro = "Embeddings of images and texts are compared by cosine. With onnxruntime, numpy, and Pillow or tokenizers, in "
-        sections = ["## Use", f"{intro}this folder:"]
+        intro = "Embeddings of images and texts are compared by cosine. With onnxruntime and numpy, and Pillow or "
+        sections = ["## Use", f"{intro}tokenizers, in this folder:"]
         for name in manifest.towers:
             sections += [f"`{name}`:", f"```python\n{answer_sample(manifest.only(name), name)}\n```"]
         return sections

@@ -86,7 +86,7 @@ def predictions(
     Args:
         artifact: A bundle, or any exported model.
         graph: Which of its graphs.
-        sources: What the preprocessing takes: images, or a folder of them, or `.npy` with pixels (uint8, one or several) or with rows of
+        sources: What the preprocessing takes: images or folders of them, or `.npy` with pixels (uint8) or with rows of
             features; a text itself, or `.txt` with one a line; or what the graph itself takes: `.npy` of an image
             model's input, or `.npz` with an array for each input, by its name.
         threads: Inside an operator.

@@ -90,7 +90,7 @@ def _groups(path: Path, rows: Sequence[_Row]) -> npt.NDArray[np.int64]:
         return connected(_numbered([row.image for row in rows]), _numbered([row.text for row in rows]))
     for row in rows:
         if row.group is None:
-            raise DataError(f"{row.place}: has no `{GROUP}`, but other rows of {path} have; give every row one, or none")
+            raise DataError(f"{row.place}: has no `{GROUP}`, but other rows of {path} have; give each one, or none")
     return np.array(_numbered([str(group) for group in given]), np.int64)
 
 
@@ -106,7 +106,7 @@ def _part(path: Path, rows: Sequence[_Row], groups: npt.NDArray[np.int64]) -> Pa
     if missing:
         more = f" ({len(missing)} of {len(paths)} images are missing)" if len(missing) > 1 else ""
         raise DataError(
-            f"{places[missing[0]]}: there is no image {paths[missing[0]]}{more}; give paths relative to the table's folder"
+            f"{places[missing[0]]}: there is no image {paths[missing[0]]}{more}; paths start from the table's folder"
         )
     return PairTable(
         paths,
@@ -124,8 +124,8 @@ def _row(place: str, fields: Mapping[str, Any]) -> _Row:
         if not isinstance(value, str) or not value.strip():
             if isinstance(value, str | None):
                 raise DataError(
-                    f"{place}: has no {name}, so its {other} has no partner; leave the row out, or give unpaired images "
-                    "and texts as `transfer`"
+                    f"{place}: has no {name}, so its {other} has no partner; leave the row out, or give it "
+                    "as `transfer`"
                 )
             raise DataError(f"{place}: `{name}` must be text, but is {value!r}")
         values[name] = value
@@ -166,8 +166,8 @@ def _csv(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
             for fields in reader:
                 if fields and len(fields) != len(header):
                     raise DataError(
-                        f"{path}:{line}: has {len(fields)} fields, but the header names {len(header)}; put quotes around "
-                        "a text with a separator in it"
+                        f"{path}:{line}: has {len(fields)} fields, but the header names {len(header)}; put quotes "
+                        "around a text with a separator in it"
                     )
                 if fields:
                     yield f"{path}:{line}", dict(zip(header, fields, strict=True))

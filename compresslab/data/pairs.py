@@ -40,8 +40,13 @@ class Side:
 
 @dataclass(frozen=True)
 class PairSource:
-    """What a place held, by part and side: `train`, and perhaps `validation` and `test`; benchmarks by name; and samples
-    without a partner by side.
+    """What a place held.
+
+    Args:
+        name: What to call it.
+        parts: By part, `train` and perhaps `validation` and `test`, and by side.
+        benchmarks: By name and side.
+        transfer: Samples without a partner, by side.
     """
 
     name: str
@@ -86,7 +91,8 @@ def from_function(reference: str) -> PairSource:
     allowed += [_BENCHMARKS, *_TRANSFER]
     for key in found:
         if key not in allowed:
-            raise DataError(f"{reference}: unknown part `{key}`{did_you_mean(str(key), allowed)} (allowed: {', '.join(allowed)})")
+            hint = did_you_mean(str(key), allowed)
+            raise DataError(f"{reference}: unknown part `{key}`{hint} (allowed: {', '.join(allowed)})")
     parts = {}
     for part, prefix in prefixes.items():
         given = {key: found[f"{prefix}{key}"] for key in _KEYS if f"{prefix}{key}" in found}
@@ -115,8 +121,8 @@ def require_partners(where: str, sides: Mapping[str, Side]) -> None:
             groups = np.unique(sides[side].groups[lonely])
             shown = ", ".join(str(group) for group in groups[:_SHOWN]) + (", ..." if len(groups) > _SHOWN else "")
             raise DataError(
-                f"{where}: {len(lonely)} {side}s have no {other} of their group (groups {shown}), so they have no partner; "
-                "leave them out, or give them as `transfer`"
+                f"{where}: {len(lonely)} {side}s have no {other} of their group (groups {shown}), so they have no "
+                "partner; leave them out, or give them as `transfer`"
             )
 
 

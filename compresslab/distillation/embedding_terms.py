@@ -99,7 +99,7 @@ class FeatureMse(OfOutputs):
 
 
 class SimilarityKl(OfOutputs):
-    """Which of the other tower's samples are near: KL to the teacher, over the teacher's embeddings of them (CLIP-KD)."""
+    """Which of the other tower's samples are near: KL to the teacher, over its embeddings of them (CLIP-KD)."""
 
     reads_classes: ClassVar[bool] = False
     temperature: Temperature = 0.05

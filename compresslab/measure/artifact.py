@@ -150,10 +150,11 @@ class Artifact:
 
 
 def copy_tokenizer(artifact: Artifact, folder: Path) -> None:
-    """Copies the tokenizer of a model of texts into a folder that is to hold its graphs too; of others nothing."""
-    how = artifact.manifest.preprocessing
-    if how.kind == "text":
-        shutil.copyfile(artifact.folder / how.tokenizer, folder / how.tokenizer)
+    """Puts the tokenizers of an artifact that reads texts into a folder; nothing of any other."""
+    for graph in artifact.graphs:
+        how = artifact.manifest.preprocessing_of(graph)
+        if how.kind == "text":
+            shutil.copyfile(how.file, folder / how.tokenizer)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Path:

@@ -89,8 +89,8 @@ class Budget(Limits):
     """
 
     point: Annotated[int, Field(ge=0)] = 0
-    """Which of `bench.points` the latency limits are for. Of a model of two towers 0 is one call of each, and its points
-    count from 1."""
+    """Which of `bench.points` the latency limits are for. Of a model of two towers 0 is one call of each, and
+    its points count from 1."""
     image: GraphLimits | None = None
     """Limits on the image tower alone."""
     text: GraphLimits | None = None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EachTower:
-    """Applies to each tower its own stage; a tower that is not named stays as it is, so that an index of it stays valid.
+    """Applies to each tower its own stage; one that is not named stays as it is, so that an index of it stays valid.
 
     Args:
         towers: Stages of one kind, by the tower's name; at least one.
@@ -63,9 +63,7 @@ class EachTower:
         model = candidate.model
         if not isinstance(model, Towers):
             raise ModelError(f"`{self.kind}` is for {' and '.join(self.towers)}, but the model is one network")
-        made = {
-            name: stage.apply(candidate.tower(name), context.towers[name]) for name, stage in self.towers.items()
-        }
+        made = {name: stage.apply(candidate.tower(name), context.towers[name]) for name, stage in self.towers.items()}
         counts = {name: len(one) for name, one in made.items()}
         if len(set(counts.values())) > 1:
             told = ", ".join(f"{count} of `{name}`" for name, count in counts.items())
@@ -115,7 +113,7 @@ def _of_tower(stage: Stage, name: str) -> Stage:
         return stage
     if not stage.student.towers:
         raise ValueError(
-            "`student` must say for which tower it is: `student: {image: ...}`, `text` beside it where that starts anew "
-            "too"
+            "`student` must say for which tower it is: `student: {image: ...}`, `text` beside it where that starts "
+            "anew too"
         )
     return stage.model_copy(update={"student": stage.student.towers.get(name)})

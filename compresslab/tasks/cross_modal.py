@@ -76,8 +76,9 @@ class CrossModal(Settings):
     """A .csv, .tsv, .jsonl or .parquet file with the columns `image` (a path, relative to the file) and `text`, and
     perhaps `group` (rows of one belong together; without it, rows that share an image or a text) and `split`."""
     python: CodeReference | None = None
-    """`module:function` of your own, which returns `images`, `image_groups`, `texts` and `text_groups`, perhaps the same
-    with `validation_` and `test_` before their names, and perhaps `benchmarks`, by name with the four."""
+    """`module:function` of your own, which returns `images`, `image_groups`, `texts` and `text_groups`; perhaps the
+    same with `validation_` and `test_` before their names, `transfer_images` and `transfer_texts`, and `benchmarks`, by
+    name with the four."""
     benchmarks: Annotated[dict[_Name, FilePath], Field(default_factory=dict)]
     """Other tables of pairs that results are reported on, by name. No decision reads them."""
     transfer: Transfer | None = None
@@ -181,8 +182,8 @@ class CrossModal(Settings):
             like = shapes.setdefault("train", made.shape[1:])
             if made.shape[1:] != like:
                 raise DataError(
-                    f"{source.name}: images are {list(like)} (height, width, channels) in train, but {list(made.shape[1:])} "
-                    f"in {where}; give `size` and `channels`"
+                    f"{source.name}: images are {list(like)} (height, width, channels) in train, but "
+                    f"{list(made.shape[1:])} in {where}; give `size` and `channels`"
                 )
             return {**sides, IMAGES: Side(made, sides[IMAGES].groups)}
 
@@ -239,8 +240,8 @@ class _Split:
             given = wanted[split]
             if split in self._parts and given is not None:
                 raise DataError(
-                    f"`{split}: {given}` asks to take it from the training data, but {self._name} has a {split} split of "
-                    f"its own; leave `{split}` out"
+                    f"`{split}: {given}` asks to take it from the training data, but {self._name} has a {split} split "
+                    f"of its own; leave `{split}` out"
                 )
             if split not in self._parts:
                 amounts[split] = given if isinstance(given, int) else max(1, round(len(groups) * (given or share)))
@@ -288,7 +289,9 @@ class _Split:
         fewer = len(np.unique(groups)) - len(np.unique(found))
         if not fewer:
             return sides
-        self.notes.append(f"{fewer} {part} groups share an image or a text with others, and were taken for one with them")
+        self.notes.append(
+            f"{fewer} {part} groups share an image or a text with others, and were taken for one with them"
+        )
         ends = np.cumsum([len(one.groups) for one in sides.values()])[:-1]
         return {
             side: Side(one.inputs, its) for (side, one), its in zip(sides.items(), np.split(found, ends), strict=True)
@@ -330,8 +333,8 @@ class _Split:
         rows = rows[~np.isin(ids_of(hashes[rows]), held)]
         if len(rows) < len(samples):
             self.notes.append(
-                f"{len(samples) - len(rows)} of {len(samples)} unpaired {side}s are copies of others or in other splits, "
-                "and were left out"
+                f"{len(samples) - len(rows)} of {len(samples)} unpaired {side}s are copies of others or in other "
+                "splits, and were left out"
             )
         if not len(rows):
             raise DataError(f"`transfer`: every {side} is in another split already; leave it out")

@@ -42,7 +42,9 @@ class Pairs:
     digest: str
 
     @classmethod
-    def of(cls, parts: Mapping[str, Samples], groups: Mapping[str, npt.NDArray[np.int64]], metric: str, digest: str) -> Pairs:
+    def of(
+        cls, parts: Mapping[str, Samples], groups: Mapping[str, npt.NDArray[np.int64]], metric: str, digest: str
+    ) -> Pairs:
         """From both towers' samples and the numbers of their groups."""
         targets = np.concatenate([groups[DOCUMENTS], -(groups[QUERIES] + 1)])
         return cls(TowerSamples({DOCUMENTS: parts[DOCUMENTS], QUERIES: parts[QUERIES]}), targets, metric, digest)

@@ -43,7 +43,7 @@ def pairs() -> dict[str, Any]:
     }
     held_back = {text for prefix in ("validation_", "test_") for text in found[f"{prefix}texts"]}
     words = [tag for one in usable if _split(one) == "train" for tag in one.tags]
-    every = dict.fromkeys([*words, *wordnet()[:: _EVERY]])
+    every = dict.fromkeys([*words, *wordnet()[::_EVERY]])
     found["transfer_texts"] = [text for text in every if text not in held_back]
     return found
 

@@ -94,12 +94,24 @@ def test_points_that_name_no_graph_are_of_both(tmp_path):
 @pytest.mark.parametrize(
     ("stages", "told"),
     [
-        ("[{distill: {student: {residual: {widths: [8]}}, epochs: 1}}]", r"stages\[0\].distill: `student` must say for which"),
+        (
+            "[{distill: {student: {residual: {widths: [8]}}, epochs: 1}}]",
+            r"stages\[0\].distill: `student` must say for which",
+        ),
         ("[{quantize: {mode: auto}}]", r"`mode: auto` is for one network; give `ptq` or `qat`"),
         ("[{train: {epochs: 1}}]", r"`train` brings one tower into the space of the other"),
-        ("[{mutual: {peers: [{residual: {widths: [8]}}, {residual: {widths: [8]}}], epochs: 1}}]", r"`mutual` is for one"),
-        ("[{image: {prune: {ratio: 0.1}}, text: {quantize: {}}}]", r"the same kind of stage to its towers, but got prune and"),
-        ("[{image: {quantize: {}}, prune: {ratio: 0.1}}]", r"`image` says what is done to one tower, and `prune` what is"),
+        (
+            "[{mutual: {peers: [{residual: {widths: [8]}}, {residual: {widths: [8]}}], epochs: 1}}]",
+            r"`mutual` is for one",
+        ),
+        (
+            "[{image: {prune: {ratio: 0.1}}, text: {quantize: {}}}]",
+            r"the same kind of stage to its towers, but got prune and",
+        ),
+        (
+            "[{image: {quantize: {}}, prune: {ratio: 0.1}}]",
+            r"`image` says what is done to one tower, and `prune` what is",
+        ),
         ("[{quantize: {}}, {image: {prune: {ratio: 0.1}}}]", r"image tower: nothing may follow `quantize`"),
         ("[{text: {prune: {raito: 0.1}}}]", r"unknown key `raito`; did you mean `ratio`"),
         ("[{quantize: {}}]\nfreeze: [image, text]", r"every tower that it is for is frozen|both towers are frozen"),
@@ -114,7 +126,10 @@ def test_what_cannot_be_is_refused(tmp_path, stages, told):
     ("text", "told"),
     [
         ("model: {image: {residual: {widths: [8]}, weights: a.pt}}\n", r"model: there is no `text` tower"),
-        ("model: {residual: {widths: [8]}, weights: a.pt, text: {mlp: {widths: [8]}}}\n", r"so `residual` and `weights` can"),
+        (
+            "model: {residual: {widths: [8]}, weights: a.pt, text: {mlp: {widths: [8]}}}\n",
+            r"so `residual` and `weights` can",
+        ),
     ],
 )
 def test_a_model_of_one_tower_is_none(tmp_path, text, told):

@@ -36,8 +36,9 @@ def two(make_artifact, right, tmp_path):
         (folder / f"{name}.onnx").write_bytes(part.graphs["model"].read_bytes())
         graphs[name] = part.manifest.graphs["model"].model_copy(update={"file": f"{name}.onnx"})
     towers = {
-        "image": TowerInfo(preprocessing=PIXELS, params=3, macs=5), "text": TowerInfo(preprocessing=BRIGHTER, params=4, macs=6),
-    }  # fmt: skip
+        "image": TowerInfo(preprocessing=PIXELS, params=3, macs=5),
+        "text": TowerInfo(preprocessing=BRIGHTER, params=4, macs=6),
+    }
     manifest = parts["image"].manifest.model_copy(update={"graphs": graphs, "towers": towers, "labels": ()})
     write_manifest(folder, manifest)
     return load_artifact(folder)
@@ -134,7 +135,12 @@ def test_both_towers_are_measured_together_and_by_themselves(two, make_splits):
     there = EvalBenchmark("toy/text_to_image", splits[1].inputs, splits[1].targets, "recall@1")
     measurer = Measurer(splits, "toy", "both_recall@1", bench, [there])
     found = measurer.measure(two, parent=two)
-    assert [(one.graph, one.batch) for one in found.latency] == [("image + text", 1), ("image", 1), ("text", 1), ("text", 4)]
+    assert [(one.graph, one.batch) for one in found.latency] == [
+        ("image + text", 1),
+        ("image", 1),
+        ("text", 1),
+        ("text", 4),
+    ]
     assert found.latency[0].p50 > max(one.p50 for one in found.latency[1:3])
     assert set(found.quality["test"]) == {"toy/recall@1", "toy/text_to_image/recall@1"}
     assert set(found.quality["validation"]) == {"toy/recall@1"}
@@ -142,7 +148,9 @@ def test_both_towers_are_measured_together_and_by_themselves(two, make_splits):
 
 
 def latency(graph, p90):
-    return Latency(graph, 1, 1, "example", "default", "CPU", p90 - 1, p90, None, p90 - 1, p90 - 1, 500, p90 - 0.1, p90 + 0.1)
+    return Latency(
+        graph, 1, 1, "example", "default", "CPU", p90 - 1, p90, None, p90 - 1, p90 - 1, 500, p90 - 0.1, p90 + 0.1
+    )
 
 
 def test_a_budget_limits_one_tower(make_measurement):

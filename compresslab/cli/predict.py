@@ -21,8 +21,8 @@ def predict(
         list[str],
         typer.Argument(
             metavar="INPUT...",
-            help="Images, or a folder of them; a text, or a .txt file with one a line; .npy with pixels or input tensors; "
-            ".npz, an array an input.",
+            help="Images, or a folder of them; a text, or a .txt file with one a line; .npy with pixels or input "
+            "tensors; .npz, an array an input.",
         ),
     ],
     top: Annotated[int, typer.Option(min=1, help="How many labels to tell.")] = 3,

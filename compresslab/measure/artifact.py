@@ -154,7 +154,7 @@ def copy_tokenizer(artifact: Artifact, folder: Path) -> None:
     for graph in artifact.graphs:
         how = artifact.manifest.preprocessing_of(graph)
         if how.kind == "text":
-            shutil.copyfile(how.file, folder / how.tokenizer)
+            shutil.copyfile(artifact.folder / how.tokenizer, folder / how.tokenizer)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Path:

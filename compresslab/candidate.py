@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from compresslab.digest import digest_of
 from compresslab.errors import ModelError
@@ -53,10 +53,20 @@ class OnnxModel:
 
 
 @dataclass(frozen=True)
+class Towers:
+    """Networks that embed in one space, by name: the graphs of one artifact, such as `image` and `text`."""
+
+    towers: Mapping[str, TorchModel | OnnxModel]
+
+
+Model: TypeAlias = TorchModel | OnnxModel | Towers
+
+
+@dataclass(frozen=True)
 class Candidate:
     """A model and its lineage, oldest step first. Stages return new ones and never edit their argument."""
 
-    model: TorchModel | OnnxModel
+    model: Model
     lineage: tuple[Step, ...] = field(default=())
 
     @property
@@ -64,17 +74,24 @@ class Candidate:
         """The model, where it must be a torch network.
 
         Raises:
-            ModelError: A quantizer has made an ONNX graph of it.
+            ModelError: A quantizer has made an ONNX graph of it, or it is several networks.
         """
+        if isinstance(self.model, Towers):
+            raise ModelError(f"this model is several networks, {', '.join(self.model.towers)}; take one, by `tower`")
         if isinstance(self.model, OnnxModel):
             raise ModelError("this model is an ONNX graph already, and cannot be trained, pruned or converted again")
         return self.model
+
+    def tower(self, name: str) -> Candidate:
+        """One of several networks as a candidate of its own, with the lineage of all."""
+        assert isinstance(self.model, Towers), "there are several networks"
+        return Candidate(self.model.towers[name], self.lineage)
 
     @property
     def digest(self) -> str:
         """Identifies the candidate by everything that made it."""
         return digest_of([step.digest for step in self.lineage])
 
-    def then(self, model: TorchModel | OnnxModel, step: Step) -> Candidate:
+    def then(self, model: Model, step: Step) -> Candidate:
         """This candidate after one more step."""
         return Candidate(model, (*self.lineage, step))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from compresslab.pruning import Precision
     from compresslab.stage import Stage
     from compresslab.tasks import Task
+    from compresslab.tasks.towers_task import TowersTask
 
 LIBRARIES = ("torch", "torch-pruning", "accelerate", "numpy", "onnx", "onnxscript", "onnxruntime", "safetensors")
 
@@ -46,7 +47,7 @@ class Keys:
     """
 
     pipeline: Pipeline
-    task: Task
+    task: Task | TowersTask
     device: str
     machine: Mapping[str, object]
 

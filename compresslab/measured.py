@@ -15,6 +15,7 @@ from compresslab.measure.evaluate import EvalBenchmark, EvalSplit
 from compresslab.measure.machine import fingerprint
 from compresslab.measure.measurement_io import from_json, to_json
 from compresslab.measure.measuring import Measurer
+from compresslab.measure.tower_samples import TowerSamples
 from compresslab.tasks.task import metric_digest
 from compresslab.world import on_main
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from compresslab.measure.measurement import IntegerOperators, Measurement
     from compresslab.store import Store
     from compresslab.tasks import Task
+    from compresslab.tasks.towers_task import TowersTask
 
 REPORTED = ("validation", "test")
 _KIND = "measurement"
@@ -44,7 +46,7 @@ class Measurements:
         DataError: A split has no labels.
     """
 
-    def __init__(self, store: Store, task: Task, bench: BenchSettings) -> None:
+    def __init__(self, store: Store, task: Task | TowersTask, bench: BenchSettings) -> None:
         self._store = store
         self._task = task
         self._bench = bench
@@ -88,11 +90,12 @@ class Measurements:
 
     def _timed(self, artifact: Artifact, counted: IntegerOperators) -> IntegerOperators:
         """With what operators left in float take at the deployment point; some milliseconds, of an INT8 model only."""
-        if counted.eligible == 0:
+        if counted.eligible == 0 or artifact.manifest.towers:  # of several graphs there is no one time to share
             return counted
         point = self._bench.points[0]
         info = artifact.manifest.graphs[point.graph]
         samples = self._task.splits["validation"].inputs
+        assert not isinstance(samples, TowerSamples), "there is one graph"
         rows = np.arange(point.batch) % len(samples)
         feed = {info.inputs[0].name: artifact.manifest.preprocessing.graph_input(samples[rows])}
         return with_times(counted, artifact.graphs[point.graph], artifact.manifest.session, feed, point.threads)
@@ -111,7 +114,7 @@ class Measurements:
         )
 
 
-def _labelled(task: Task, name: str) -> EvalSplit:
+def _labelled(task: Task | TowersTask, name: str) -> EvalSplit:
     split = task.splits[name]
     if split.targets is None:
         raise DataError(f"the `{name}` split has no labels, so no quality can be measured on it")

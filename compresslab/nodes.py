@@ -7,12 +7,16 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from compresslab.candidate import Candidate, OnnxModel, Step, TorchModel
+from compresslab.candidate import Candidate, Model, OnnxModel, Step, TorchModel, Towers
 from compresslab.measure.artifact import Artifact, load_artifact
 from compresslab.models import architecture
 from compresslab.store import Store
 from compresslab.world import on_main, wait, world
+
+if TYPE_CHECKING:
+    from compresslab.measure.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -71,10 +75,31 @@ class Node:
 
     def candidate(self, trusted: Collection[str] = ()) -> Candidate:
         """The candidate, its network loaded from disk; `trusted` as for `architecture.load`."""
-        if (self.folder / architecture.WEIGHTS).exists():
-            return Candidate(architecture.load(self.folder, trusted), self.lineage)
         artifact = self.artifact()
-        return Candidate(OnnxModel(artifact.graphs["model"], artifact.manifest.preprocessing), self.lineage)
+        manifest = artifact.manifest
+        towers = {
+            name: _loaded(self.folder / name, file, manifest.preprocessing_of(name), trusted)
+            for name, file in artifact.graphs.items() if name in manifest.towers
+        }  # fmt: skip
+        if towers:
+            return Candidate(Towers(towers), self.lineage)
+        model = _loaded(self.folder, next(iter(artifact.graphs.values())), manifest.preprocessing, trusted)
+        return Candidate(model, self.lineage)
+
+
+def _loaded(folder: Path, graph: Path, how: Preprocessing, trusted: Collection[str]) -> TorchModel | OnnxModel:
+    if (folder / architecture.WEIGHTS).exists():
+        return architecture.load(folder, trusted)
+    return OnnxModel(graph, how)
+
+
+def _save(model: Model, place: Path) -> None:
+    """Networks of several towers have a folder each, by their names."""
+    if isinstance(model, Towers):
+        for name, tower in model.towers.items():
+            _save(tower, place / name)
+    elif isinstance(model, TorchModel) and model.builder is not None:
+        architecture.save(model, place)
 
 
 class Nodes:
@@ -127,8 +152,7 @@ class Nodes:
         for index, candidate in enumerate(made.candidates):
             place = folder / str(index)
             (place / "artifact").mkdir(parents=True)
-            if isinstance(candidate.model, TorchModel) and candidate.model.builder is not None:
-                architecture.save(candidate.model, place)
+            _save(candidate.model, place)
             self._export(candidate, place / "artifact")
         record = {
             "seconds": round(time.perf_counter() - begun, 3),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from compresslab.models import ModelSpec
     from compresslab.pipeline import Pipeline
     from compresslab.tasks import Task
+    from compresslab.tasks.towers_task import TowersTask
 
 _READ_LABELS = ("taylor", "hessian")
 """Criteria of importance that are gradients of the task's loss on the calibration split."""
@@ -63,7 +64,7 @@ def fitting_model(what: str, spec: ModelSpec, task: Task, seed: int) -> TorchMod
     try:
         model = open_onnx(path)
         require_same_export(path, task.labels, task.preprocessing)
-        require_onnx_fit(model, task.batch("validation", np.arange(2), None), task.outputs)
+        require_onnx_fit(model, task.batch("validation", np.arange(2), None), task.columns)
     except (ModelError, ArtifactError) as error:
         raise type(error)(f"{what}: {error}") from error
     return model
@@ -92,7 +93,7 @@ def require_calibration_labels(pipeline: Pipeline, task: Task) -> None:
         raise ConfigError(broken)
 
 
-def require_measured(pipeline: Pipeline, task: Task) -> None:
+def require_measured(pipeline: Pipeline, task: Task | TowersTask) -> None:
     """Refuses a budget on what will not be measured, and points of the bench that nothing can be measured with.
 
     Raises:
@@ -110,8 +111,16 @@ def require_measured(pipeline: Pipeline, task: Task) -> None:
     ]  # fmt: skip
     if unknown:
         raise ConfigError(unknown)
+    if pipeline.model.towers and pipeline.bench.session == "auto":
+        message = "is found for one graph, but there are two; give `default`, or the options themselves"
+        raise ConfigError([Problem(pipeline.name, None, "bench.session", f"`auto` {message}")])
     if pipeline.budget is None:
         return
-    broken = unmeasured(pipeline.budget, (task.benchmark_metric,), len(pipeline.bench.points), task.benchmark_metrics)
+    # Of two towers one call of each is a point too, the first.
+    points = len(pipeline.bench.points) + bool(pipeline.model.towers)
+    broken = unmeasured(pipeline.budget, (task.benchmark_metric,), points, task.benchmark_metrics)
+    for name in pipeline.budget.graphs:
+        if name not in pipeline.model.towers:
+            broken.append((name, "there is no such tower: the model is one network; give the limits without its name"))
     if broken:
         raise ConfigError([Problem(pipeline.name, None, f"budget.{key}", message) for key, message in broken])

@@ -54,6 +54,8 @@ class RunDirectory:
                     for file in source.iterdir():
                         if file.is_file():
                             shutil.copy2(file, draft / file.name)
+                        elif file.name != "artifact":  # the network of a tower
+                            shutil.copytree(file, draft / file.name)
                 text = json.dumps(measurement, indent=1)
                 (draft / "measurement.json").write_text(text, encoding="utf-8")
                 shutil.rmtree(place, ignore_errors=True)

@@ -18,14 +18,13 @@ import torch
 from compresslab import __version__
 from compresslab.bundle import write_bundle
 from compresslab.candidate import Candidate, Step
-from compresslab.clock import MachineClock
 from compresslab.config import dump_pipeline
 from compresslab.decided import Decided
 from compresslab.digest import digest_of
 from compresslab.errors import BadInput, CompresslabError, StageFailed, StoreError
-from compresslab.exports import Exports
-from compresslab.keys import Keys, ships
+from compresslab.keys import Keys
 from compresslab.launcher import started_alone
+from compresslab.lines import Lines, digest_of_model
 from compresslab.measure.artifact import Artifact, load_artifact, write_manifest
 from compresslab.measure.budget import check
 from compresslab.measure.frontier import FrontierPoint, frontier, select, ties
@@ -33,26 +32,22 @@ from compresslab.measure.machine import SLOW_INT8, fast_int8
 from compresslab.measure.measurement import Measurement
 from compresslab.measure.measurement_io import to_json
 from compresslab.measured import REPORTED, Measurements
-from compresslab.models.onnx_net import digest as network_digest
 from compresslab.nodes import Made, Node, Nodes
-from compresslab.pipeline import trusted_code
-from compresslab.preflight import fitting_model, require_calibration_labels, require_measured
+from compresslab.pipeline import task_with_transfer, trusted_code
+from compresslab.preflight import require_measured
 from compresslab.progress import Noting, Progress, Silent
-from compresslab.rehearsal import rehearse
 from compresslab.report import Point, Report, write_report
 from compresslab.route import PlanLine, going_on, planned, teaching
 from compresslab.run_directory import RunDirectory
 from compresslab.sessions import Sessions
-from compresslab.stage import Assessment, Context, Stage
+from compresslab.stage import Assessment, Stage
 from compresslab.store import Store
-from compresslab.teachers import Teachers
 from compresslab.world import main_first, on_main, world
 
 if TYPE_CHECKING:
     from compresslab.measure.budget import Budget
     from compresslab.measure.evaluate import Answers
     from compresslab.pipeline import Pipeline
-    from compresslab.teacher import Teacher
 
 _ALONE = (
     "`accelerate launch` was asked for several processes and has started this one only; on CPUs several are started by "
@@ -115,14 +110,14 @@ class _Run:
         self.progress = Noting(progress)
         self.store = Store(store, self.progress.note, fresh=fresh)
         self.device = _device(pipeline.device)
-        self.task = main_first(lambda: pipeline.task.load(self.store.root / "data", pipeline.model))
+        self.task = main_first(lambda: task_with_transfer(pipeline).load(self.store.root / "data", pipeline.model))
         self.progress.notes.extend(self.task.notes)
         if started_alone():
             self.progress.note(_ALONE)
         require_measured(pipeline, self.task)
-        require_calibration_labels(pipeline, self.task)
         self.trusted = trusted_code(pipeline)
-        self.exports = Exports(self.task, pipeline.seed)
+        self.lines = Lines(pipeline, self.task, self.store, self.device, self.progress)
+        self.exports = self.lines.exports
         self.nodes = Nodes(self.store, self.exports.candidate)
         self.measurements = Measurements(self.store, self.task, pipeline.bench)
         quantized = any(stage.kind == "quantize" for stage in (*pipeline.stages, *pipeline.references))
@@ -130,15 +125,10 @@ class _Run:
             self.progress.note(f"this processor is slow with int8: {SLOW_INT8}")
         self.sessions = Sessions(self.store, self.task, pipeline.bench, pipeline.decided)
         self.keys = Keys(pipeline, self.task, self.device, self.measurements.machine)
-        self.baseline_model = fitting_model("model", pipeline.model, self.task, pipeline.seed)
         self.baseline_step = Step(
-            "baseline", pipeline.model.model_dump(mode="json"), {}, network_digest(self.baseline_model)
+            "baseline", pipeline.model.model_dump(mode="json"), {}, digest_of_model(self.lines.model)
         )
-        self.teachers = Teachers(
-            pipeline, self.baseline_model, lambda spec: fitting_model("teacher", spec, self.task, pipeline.seed),
-            self.task, self.store, self.device, self.progress,
-        )  # fmt: skip
-        rehearse(pipeline, self.baseline_model, self.teachers, self.task)
+        self.lines.rehearse()
         self.baseline: Node | None = None
         self.trained: Node | None = None
         self.decided = Decided(pipeline.decided, self.progress.note)
@@ -214,7 +204,7 @@ class _Run:
         root = Node((self.baseline_step,), self.store.root, 0.0, cached=False)
 
         def find(stage: Stage, start: Node, trained: Node | None) -> tuple[Node, ...] | None:
-            return self.nodes.find(self.keys.stage(stage, start, self._teacher_digest(trained)))
+            return self.nodes.find(self.keys.stage(stage, start, self._taught_by(trained)))
 
         def seconds(reference: bool, lineage: Sequence[str]) -> float | None:
             return last_time.get((reference, *lineage))
@@ -228,7 +218,7 @@ class _Run:
 
     def _baseline(self) -> Node:
         def make(_: Path) -> Made:
-            return Made((Candidate(self.baseline_model, (self.baseline_step,)),))
+            return Made((Candidate(self.lines.model, (self.baseline_step,)),))
 
         key = self.keys.given(self.baseline_step)
         node = self.nodes.obtain(key, make)[0]
@@ -236,24 +226,22 @@ class _Run:
         return node
 
     def _apply(self, stage: Stage, parent: Node) -> tuple[Node, ...]:
-        key = self.keys.stage(stage, parent, self._teacher_digest(self.trained))
+        key = self.keys.stage(stage, parent, self._taught_by(self.trained))
 
         def make(scratch: Path) -> Made:
             progress = Noting(self.display)
-            context = Context(
-                task=self.task,
-                teacher=self._teacher(),
-                seed=self.pipeline.seed,
+            start = parent.candidate(self.trusted)
+            context = self.lines.context(
+                start,
+                lambda: None if self.trained is None else self.trained.candidate(self.trusted),
                 device=self.device,
                 scratch=scratch,
                 progress=progress,
                 assess=lambda candidate: self._assess(candidate, scratch, parent),
                 key=key,
                 decided=self.decided.before(stage, key),
-                clock=self._clock(progress),
-                ships=ships(self.pipeline),
             )
-            return Made(stage.apply(parent.candidate(self.trusted), context), tuple(progress.notes))
+            return Made(stage.apply(start, context), tuple(progress.notes))
 
         try:
             nodes = self.nodes.obtain(key, make)
@@ -266,31 +254,18 @@ class _Run:
         self.decided.keep(stage, key, nodes)
         return nodes
 
-    def _clock(self, progress: Progress) -> MachineClock:
-        validation = self.task.splits["validation"].inputs
-        return MachineClock(
-            self.store, self.pipeline.bench, validation, self.exports.network, progress.note, self.task.sample_sets
-        )
-
-    def _teacher(self) -> Teacher | None:
-        """`teacher`, or `model` if it has weights, or what a `train` or `mutual` stage has made."""
-        if self.teachers.given is not None or self.trained is None:
-            return self.teachers.given
-        return self.teachers.of(self.trained.candidate(self.trusted).network)
-
-    def _teacher_digest(self, trained: Node | None) -> str | None:
-        if self.teachers.given is not None:
-            return self.teachers.given.digest
-        return None if trained is None else trained.digest
+    def _taught_by(self, trained: Node | None) -> str | None:
+        return self.lines.taught_by(None if trained is None else trained.digest)
 
     def _held_against(self) -> Artifact | Answers | None:
         """What retention and agreement are of."""
         assert self.baseline is not None
         if self.pipeline.teacher is not None:
-            if not self.pipeline.teacher.network:
-                return self.teachers.answers(REPORTED)
-            model = self.pipeline.teacher.open(self.task.signature, self.pipeline.seed)
-            step = Step("teacher", self.pipeline.teacher.model_dump(mode="json"), {}, network_digest(model))
+            model = self.lines.given_teacher()
+            if model is None:
+                return self.lines.answers(REPORTED)
+            settings = self.pipeline.teacher.model_dump(mode="json")
+            step = Step("teacher", settings, {}, digest_of_model(model))
             return self.nodes.obtain(self.keys.given(step), lambda _: Made((Candidate(model, (step,)),)))[0].artifact()
         if self.pipeline.model.has_weights:
             return self._artifact(self.baseline)

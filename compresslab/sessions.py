@@ -12,9 +12,11 @@ from pydantic import ValidationError
 from compresslab.digest import code_digest, digest_of
 from compresslab.errors import BadInput
 from compresslab.export.integer_operators import integer_operators
+from compresslab.export.towers import summed
 from compresslab.measure.machine import fingerprint
 from compresslab.measure.session import SessionOptions
 from compresslab.measure.session_choice import choose_session
+from compresslab.measure.tower_samples import TowerSamples
 from compresslab.world import on_main
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from compresslab.measure.bench import BenchSettings
     from compresslab.store import Store
     from compresslab.tasks import Task
+    from compresslab.tasks.towers_task import TowersTask
 
 _KIND = "session"
 _FILE = "session.json"
@@ -38,7 +41,11 @@ class Sessions:
     """
 
     def __init__(
-        self, store: Store, task: Task, bench: BenchSettings, decided: Mapping[str, Sequence[Mapping[str, Any]]]
+        self,
+        store: Store,
+        task: Task | TowersTask,
+        bench: BenchSettings,
+        decided: Mapping[str, Sequence[Mapping[str, Any]]],
     ) -> None:
         self._store, self._task, self._bench, self._replayed = store, task, bench, decided
         self.decided: dict[str, list[dict[str, Any]]] = {}
@@ -81,7 +88,9 @@ class Sessions:
         if found is not None:
             loaded: dict[str, Any] = json.loads((found / _FILE).read_text(encoding="utf-8"))
             return loaded
-        choice = choose_session(artifact, self._task.splits["validation"].inputs, self._bench, self._task.sample_sets)
+        samples = self._task.splits["validation"].inputs
+        assert not isinstance(samples, TowerSamples), "`auto` is refused for several graphs"
+        choice = choose_session(artifact, samples, self._bench, self._task.sample_sets)
         record = {
             "options": choice.session.model_dump(mode="json"),
             "chosen": choice.session.label,
@@ -109,7 +118,7 @@ def _with(artifact: Artifact, session: SessionOptions) -> Artifact:
         return artifact
     counted = artifact.manifest.integer_operators
     if counted.eligible:
-        (path,) = artifact.graphs.values()
-        counted = integer_operators(path, session)
+        found = {name: integer_operators(path, session) for name, path in artifact.graphs.items()}
+        counted = next(iter(found.values())) if len(found) == 1 else summed(found)
     changed = {"session": session, "integer_operators": counted}
     return replace(artifact, manifest=artifact.manifest.model_copy(update=changed))

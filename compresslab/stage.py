@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -57,6 +57,8 @@ class Context:
     ships: Precision = "fp32"
     tuned: frozenset[str] = frozenset()
     decided: tuple[Mapping[str, Any], ...] | None = None
+    towers: Mapping[str, Context] = field(default_factory=dict)
+    """Of a model of several towers, each one's own: its view of the task, its teacher, its clock."""
 
     def reading(self, model: TorchModel) -> Context:
         """The same with the task as this network reads it; what is asked of the teacher stays as it is."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
-from compresslab.candidate import Candidate, Step, TorchModel
+from compresslab.candidate import Candidate, Step, TorchModel, Towers
 from compresslab.digest import digest_of
 from compresslab.export import export
 from compresslab.measure.budget import BudgetResult
@@ -25,7 +25,7 @@ from compresslab.pruning import Timing, layers_of
 from compresslab.pruning.costs import Beside
 from compresslab.stage import Assessment, Context, Stage
 from compresslab.store import Store
-from compresslab.tasks import EmbeddingTask, ImageClassification, Task, TaskSpec
+from compresslab.tasks import EmbeddingTask, ImageClassification, Task
 from compresslab.teacher import NetworkTeacher
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def tiny_task(folder: Path) -> Task:
     """A task on `stripes`, its file written to `folder`."""
     path = folder / "stripes.npz"
     np.savez(path, allow_pickle=False, **stripes())
-    return TaskSpec(image_classification=ImageClassification(npz=str(path), name="stripes")).load(folder)
+    return ImageClassification(npz=str(path), name="stripes").load(folder)
 
 
 def tiny_candidate(widths: tuple[int, ...] = (8, 16), seed: int = 0) -> Candidate:
@@ -85,7 +85,7 @@ def tiny_grouped_task(folder: Path) -> Task:
     """A task of embeddings on `grouped`, its file written to `folder`."""
     path = folder / "grouped.npz"
     np.savez(path, allow_pickle=False, **grouped())
-    return TaskSpec(embedding=EmbeddingTask(npz=str(path), name="grouped", width=8, benchmarks={})).load(folder)
+    return EmbeddingTask(npz=str(path), name="grouped", width=8, benchmarks={}).load()
 
 
 def tiny_embedder(width: int = 8, seed: int = 0) -> Candidate:
@@ -201,6 +201,7 @@ class StageContract:
             _, made, task = self._applied(tmp_path / run)
             for index, candidate in enumerate(made):
                 folder = tmp_path / run / str(index)
+                assert not isinstance(candidate.model, Towers), "a stage is tried on one network"
                 folder.mkdir()
                 artifact = export(
                     candidate.model, folder,

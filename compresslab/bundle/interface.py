@@ -28,13 +28,22 @@ def use(manifest: Manifest) -> list[str]:
         if manifest.preprocessing.kind == "text":
             intro = "With onnxruntime, numpy and tokenizers, in this folder:"
         return ["## Use", intro, f"```python\n{answer_sample(manifest)}\n```"]
+    if manifest.towers and all(map(manifest.prepares, manifest.graphs)):
+        intro = "Embeddings of images and texts are compared by cosine. With onnxruntime and numpy, and Pillow or "
+        sections = ["## Use", f"{intro}tokenizers, in this folder:"]
+        for name in manifest.towers:
+            sections += [f"`{name}`:", f"```python\n{answer_sample(manifest.only(name), name)}\n```"]
+        return sections
     return ["## Use", "With onnxruntime, in this folder:", f"```python\n{open_graphs(manifest)}\n```"]
 
 
 def inputs_and_outputs(manifest: Manifest) -> list[str]:
     """Names, types and shapes, how an input is made, and what the outputs stand for."""
     sections = ["## Inputs and outputs", table(_signature(manifest))]
-    if any(map(manifest.prepares, manifest.graphs)):
+    if manifest.towers:
+        told = (f"{name}: {_preprocessing(manifest.only(name))}" for name in manifest.towers if manifest.prepares(name))
+        sections.append(bullets(told))
+    elif any(map(manifest.prepares, manifest.graphs)):
         sections.append(escape(_preprocessing(manifest)))
     if manifest.labels:
         sections.append("Classes, in the order of the outputs:")

@@ -11,6 +11,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from compresslab.errors import ArtifactError, BadInput, DataError, did_you_mean
 from compresslab.measure.runtime import RUNTIME_ERRORS
@@ -85,7 +86,7 @@ def predictions(
     Args:
         artifact: A bundle, or any exported model.
         graph: Which of its graphs.
-        sources: What the preprocessing takes: images, or `.npy` with pixels (uint8, one or several) or with rows of
+        sources: What the preprocessing takes: images or folders of them, or `.npy` with pixels (uint8) or with rows of
             features; a text itself, or `.txt` with one a line; or what the graph itself takes: `.npy` of an image
             model's input, or `.npz` with an array for each input, by its name.
         threads: Inside an operator.
@@ -94,11 +95,12 @@ def predictions(
         DataError: A file is missing, broken, or not what the graph takes.
         ArtifactError: The graph does not run on what its manifest says that it takes, or gives NaN or infinity.
     """
+    artifact = artifact.only(graph)
     info = artifact.manifest.graphs[graph]
     session = open_session(artifact.graphs[graph], artifact.manifest.session, threads)
     names = [output.name for output in info.outputs]
     how = artifact.manifest.preprocessing
-    for given in sources:
+    for given in _listed(sources) if how.kind == "image" else sources:
         if how.kind == "text" and (texts := _texts(str(given))) is not None:
             yield from _of_texts(artifact, info, session, str(given), texts)
             continue
@@ -118,6 +120,20 @@ def predictions(
                     for name, output in outputs.items()
                 }
                 yield _prediction(artifact, str(source), start + row if many else None, answer)
+
+
+def _listed(sources: Sequence[Path | str]) -> Iterator[Path | str]:
+    """The sources, a folder as the images directly in it, by name."""
+    for source in sources:
+        folder = Path(source)
+        if not folder.is_dir():
+            yield source
+            continue
+        suffixes = Image.registered_extensions()
+        images = sorted(one for one in folder.iterdir() if one.is_file() and one.suffix.lower() in suffixes)
+        if not images:
+            raise DataError(f"{folder}: has no images")
+        yield from images
 
 
 def overlong(artifact: Artifact, sources: Sequence[Path | str]) -> tuple[int, int]:

@@ -18,17 +18,17 @@ TEXT = "a text of yours"
 _LEVELS = {"extended": "ORT_ENABLE_EXTENDED", "basic": "ORT_ENABLE_BASIC", "disabled": "ORT_DISABLE_ALL"}
 
 
-def answer_sample(manifest: Manifest) -> str:
+def answer_sample(manifest: Manifest, tower: str | None = None) -> str:
     """Lines that print what the model says of `image.png`, of a text, or of the rows of `features.npy`.
 
-    They run in the folder.
+    They run in the folder. `tower` is the name of the graph where the folder has several.
     """
     (info,) = manifest.graphs.values()
     how = manifest.preprocessing
     if how.kind == "text":
         reading = _texts(how)
     elif how.kind == "features":
-        reading = _features(how)
+        reading = _features(how, tower)
     else:
         reading = ["from PIL import Image, ImageOps", *_pixels(how)]
     outputs = f"session.run(None, {{{info.inputs[0].name!r}: inputs}})[0]"
@@ -52,13 +52,14 @@ def open_graphs(manifest: Manifest) -> str:
     return "\n".join(lines)
 
 
-def _features(preprocessing: FeaturePreprocessing) -> list[str]:
+def _features(preprocessing: FeaturePreprocessing, tower: str | None) -> list[str]:
     """The same arithmetic as `FeaturePreprocessing.normalize`; means are read, as there may be thousands."""
     loaded = f'numpy.load("{FEATURES}")'
     if not preprocessing.mean:
         return [f'inputs = {loaded}.astype("float32")']
+    place = "" if tower is None else f'["towers"]["{tower}"]'
     return [
-        'how = json.load(open("manifest.json"))["preprocessing"]',
+        f'how = json.load(open("manifest.json")){place}["preprocessing"]',
         f'inputs = (({loaded} - how["mean"]) / how["std"]).astype("float32")',
     ]
 

@@ -94,11 +94,11 @@ def _labels(artifact: Artifact) -> Iterator[str]:
 
 
 def _preprocessing(artifact: Artifact) -> Iterator[str]:
-    how = artifact.manifest.preprocessing
-    given = how.graph_input(made_up_samples(how)[:1])
     for name, info in artifact.manifest.graphs.items():
         if not artifact.manifest.prepares(name):
             continue
+        how = artifact.manifest.preprocessing_of(name)
+        given = how.graph_input(made_up_samples(how)[:1])
         (taken,) = info.inputs
         sizes = zip(taken.shape[1:], given.shape[1:], strict=True)
         if given.dtype != taken.dtype or any(isinstance(size, int) and size != found for size, found in sizes):

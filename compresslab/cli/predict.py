@@ -21,8 +21,8 @@ def predict(
         list[str],
         typer.Argument(
             metavar="INPUT...",
-            help="Images; a text, or a .txt file with one a line; .npy with pixels or input tensors; .npz, an array an "
-            "input.",
+            help="Images, or a folder of them; a text, or a .txt file with one a line; .npy with pixels or input "
+            "tensors; .npz, an array an input.",
         ),
     ],
     top: Annotated[int, typer.Option(min=1, help="How many labels to tell.")] = 3,
@@ -37,10 +37,11 @@ def predict(
     from compresslab.measure.artifact import load_artifact
 
     artifact = load_artifact(bundle)
-    long, given = overlong(artifact, inputs)
+    chosen = choose_graph(artifact, graph)
+    long, given = overlong(artifact.only(chosen), inputs)
     if long:
         typer.echo(f"{long} of {given} texts are longer than what the model reads, and were cut", err=True)
-    for prediction in predictions(artifact, choose_graph(artifact, graph), inputs):
+    for prediction in predictions(artifact, chosen, inputs):
         typer.echo(json.dumps(prediction.plain(top), ensure_ascii=False) if json_ else _line(prediction, top))
 
 

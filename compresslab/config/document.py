@@ -9,9 +9,10 @@ from pydantic import Field, create_model, field_validator, model_validator
 from compresslab.measure.bench import BenchSettings
 from compresslab.measure.budget import Budget
 from compresslab.models import ModelSpec
-from compresslab.pipeline import Device, Pipeline, Select
+from compresslab.models.spec import TOWERS
+from compresslab.pipeline import Device, Pipeline, Select, Tower
 from compresslab.settings import Settings
-from compresslab.stages import STAGES
+from compresslab.stages import STAGES, EachTower
 from compresslab.tasks import TaskSpec
 from compresslab.teacher import TeacherSpec
 
@@ -25,12 +26,29 @@ class _OneStage(Settings):
     @property
     def stage(self) -> Stage:
         """The settings that were given."""
+        towers = {name: entry.stage for name in TOWERS if (entry := getattr(self, name, None)) is not None}
+        if towers:
+            return EachTower(towers)
         stage: Stage = getattr(self, self._given()[0])
         return stage
 
     @model_validator(mode="after")
     def _exactly_one(self) -> _OneStage:
         given = self._given()
+        towers = {name: entry for name in TOWERS if (entry := getattr(self, name, None)) is not None}
+        if towers and given:
+            raise ValueError(
+                f"`{next(iter(towers))}` says what is done to one tower, and `{given[0]}` what is done to all; begin "
+                "each with `- `"
+            )
+        if towers:
+            kinds = list(dict.fromkeys(entry.stage.kind for entry in towers.values()))
+            if len(kinds) > 1:
+                raise ValueError(
+                    f"an entry does the same kind of stage to its towers, but got {' and '.join(kinds)}; begin each "
+                    "with `- `"
+                )
+            return self
         if not given:
             raise ValueError(f"one of {', '.join(f'`{kind}`' for kind in STAGES)} must be given, but got none")
         if len(given) > 1:
@@ -47,12 +65,26 @@ _FIELDS: dict[str, Any] = {
     for kind, stage in STAGES.items()
 }
 
+TowerEntry = create_model(
+    "TowerEntry",
+    __base__=_OneStage,
+    __doc__="A stage of one tower: its kind, and its settings.",
+    __module__=__name__,
+    **_FIELDS,
+)
+
+_TOWER_FIELDS: dict[str, Any] = {
+    name: (TowerEntry | None, Field(None, description=f"What is done to the {name} tower alone, of a model of two."))
+    for name in TOWERS
+}
+
 StageEntry = create_model(
     "StageEntry",
     __base__=_OneStage,
     __doc__="A stage of the pipeline: its kind, and its settings.",
     __module__=__name__,
     **_FIELDS,
+    **_TOWER_FIELDS,
 )
 
 
@@ -81,6 +113,8 @@ class PipelineDocument(Settings):
     """Everything random derives from it."""
     device: Device = "auto"
     """Where networks are trained; `auto` takes CUDA where there is any."""
+    freeze: Tower | Annotated[tuple[Tower, ...], Field(strict=False)] = ()
+    """Towers that no stage touches: an index of their embeddings stays valid."""
 
     @field_validator("name")
     @classmethod
@@ -117,6 +151,7 @@ class PipelineDocument(Settings):
             select=self.select,
             seed=self.seed,
             device=self.device,
+            freeze=(self.freeze,) if isinstance(self.freeze, str) else self.freeze,
             name=self.name or name,
         )
 

@@ -14,8 +14,9 @@ from compresslab.config.document import PipelineDocument, folder_name
 from compresslab.config.overrides import apply_overrides
 from compresslab.config.tuning import KEY, chosen, find_choices, with_tune
 from compresslab.errors import ConfigError, Problem
+from compresslab.models.spec import TOWERS
 from compresslab.settings import Settings
-from compresslab.stages import Distill, Quantize, Train, Tuned
+from compresslab.stages import Distill, EachTower, Quantize, Train, Tuned
 from compresslab.stages.tuned import Variant, put
 from compresslab.strict_yaml import Document, KeyPath, Plain, read
 from compresslab.validation import validate
@@ -69,14 +70,14 @@ def dump_pipeline(pipeline: Pipeline) -> dict[str, Any]:
         "task": _plain(pipeline.task),
         "model": _plain(pipeline.model),
         "teacher": _plain(pipeline.teacher),
-        "stages": [{stage.kind: _plain_stage(stage)} for stage in pipeline.stages],
-        "references": [{stage.kind: _plain(stage)} for stage in pipeline.references],
+        "stages": [_entry(stage) for stage in pipeline.stages],
+        "references": [_entry(stage) for stage in pipeline.references],
         "bench": _plain(pipeline.bench),
         "budget": _plain(pipeline.budget),
         "select": pipeline.select,
         "seed": pipeline.seed,
         "device": pipeline.device,
-    }
+    } | ({"freeze": list(pipeline.freeze)} if pipeline.freeze else {})
 
 
 def pipeline_schema() -> dict[str, Any]:
@@ -129,6 +130,8 @@ def _with_bare_stages(document: Document) -> Document:
 
 
 def _with_settings(entry: Plain) -> Plain:
+    if isinstance(entry, dict) and set(entry) <= set(TOWERS):
+        return {name: _with_settings(inside) for name, inside in entry.items()}
     if isinstance(entry, dict) and len(entry) == 1:
         return {kind: {} if settings is None else settings for kind, settings in entry.items()}
     return entry
@@ -155,6 +158,12 @@ def _at(settings: Any, path: KeyPath) -> Any:
         settings = settings[part]
     last = path[-1]
     return settings.get(last) if isinstance(settings, dict) else settings[last]
+
+
+def _entry(stage: Stage) -> dict[str, Any]:
+    if isinstance(stage, EachTower):
+        return {name: _entry(one) for name, one in stage.towers.items()}
+    return {stage.kind: _plain_stage(stage)}
 
 
 def _plain_stage(stage: Stage) -> Any:

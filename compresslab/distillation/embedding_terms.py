@@ -86,3 +86,27 @@ class MarginMse(OfOutputs):
         """See `losses.grouped_margin_mse`, on labelled samples."""
         ours, theirs = seen.of_labelled(seen.outputs), seen.of_labelled(seen.answers)
         return seen.on_labelled(lambda groups: losses.grouped_margin_mse(ours, theirs, groups))
+
+
+class FeatureMse(OfOutputs):
+    """Embeddings of length 1 against the teacher's (CLIP-KD, which gives it weight 2000)."""
+
+    reads_classes: ClassVar[bool] = False
+
+    def value(self, seen: Seen) -> Tensor:
+        """See `losses.direction_mse`."""
+        return losses.direction_mse(seen.outputs, seen.answers)
+
+
+class SimilarityKl(OfOutputs):
+    """Which of the other tower's samples are near: KL to the teacher, over its embeddings of them (CLIP-KD)."""
+
+    reads_classes: ClassVar[bool] = False
+    temperature: Temperature = 0.05
+    """By which cosines are divided."""
+
+    def value(self, seen: Seen) -> Tensor:
+        """See `losses.anchored_kl`."""
+        if seen.others is None:
+            raise ValueError("it is between two towers, and the model is one network; use `similarity`")
+        return losses.anchored_kl(seen.outputs, seen.answers, seen.others, 1.0 / self.temperature)

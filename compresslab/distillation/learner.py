@@ -110,6 +110,7 @@ class TotalLoss:
                 scale=self._task.target_scale,
                 labelled_weight=labelled_weight(whole.labelled, batch.labelled_share),
                 projected=features.get(_output(index)),
+                others=None if self._task.anchors is None else self._task.anchors.embeddings,
             )
             values.append(term.weight * term.value(seen))
         return torch.stack(values).sum()

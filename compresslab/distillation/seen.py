@@ -29,6 +29,7 @@ class Seen:
         labelled: Which samples these are, bool [b]; None for all.
         task_loss: (outputs, targets) -> scalar.
         scale: The deviation of the targets; 1 for classes.
+        others: Of one of two towers, the embeddings of the other [m, width]; None for any other network.
         projected: The student's outputs after the term's projector; None where it has none.
         labelled_weight: What a mean over the labelled samples is multiplied by: 1, unless this is a part of a batch,
             whose labelled samples are fewer or more than its equal share.
@@ -44,6 +45,7 @@ class Seen:
     scale: float = 1.0
     labelled_weight: float = 1.0
     projected: Tensor | None = None
+    others: Tensor | None = None
 
     @property
     def answers(self) -> Tensor:

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from compresslab import losses
-from compresslab.distillation.embedding_terms import Embedding, MarginMse, Similarity
+from compresslab.distillation.embedding_terms import Embedding, FeatureMse, MarginMse, Similarity, SimilarityKl
 from compresslab.distillation.seen import OfOutputs, Seen, Temperature, Term, Weight
 from compresslab.one_of import the_one
 from compresslab.settings import Settings
@@ -235,6 +235,10 @@ class LossTerm(Settings):
     """Embedding regression."""
     margin_mse: MarginMse | None = None
     """How much nearer a query is to its document than to another one."""
+    feature_mse: FeatureMse | None = None
+    """Embeddings of length 1 against the teacher's."""
+    similarity_kl: SimilarityKl | None = None
+    """Between two towers: which of the other's samples are near."""
     hidden_states: HiddenStates | None = None
     """Hidden states of transformer layers."""
 

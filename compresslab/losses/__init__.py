@@ -4,6 +4,7 @@ No gradient flows into a teacher. Terms that are divergences of softened distrib
 shapes that do not belong together, or a batch too small for relations between its samples.
 """
 
+from compresslab.losses.anchored import anchored_contrastive, anchored_kl, direction_mse
 from compresslab.losses.cross_modal import contrastive, contrastive_kl, feature_mse
 from compresslab.losses.decoupled import dkd, nkd
 from compresslab.losses.embeddings import PrincipalComponents, cosine, margin_mse, mse, principal_components
@@ -16,11 +17,14 @@ from compresslab.losses.transformers import attention_maps, hidden_states, unifo
 
 __all__ = [
     "PrincipalComponents",
+    "anchored_contrastive",
+    "anchored_kl",
     "attention_maps",
     "attention_transfer",
     "contrastive",
     "contrastive_kl",
     "cosine",
+    "direction_mse",
     "dist",
     "dkd",
     "feature_mse",

@@ -44,12 +44,27 @@ class GraphInfo(Settings):
     outputs: tuple[TensorInfo, ...]
 
 
+class TowerInfo(Settings):
+    """What is known of one graph of several."""
+
+    preprocessing: Preprocessing
+    params: int
+    macs: int
+    """Multiply-adds for one example."""
+    parity: Parity | None = None
+    fidelity: Fidelity | None = None
+    integer_operators: IntegerOperators = IntegerOperators(0, 0)
+
+
 class Manifest(Settings):
     """What an artifact says of itself; everything a server or a gate needs beside the ONNX files."""
 
     format_version: Literal[1] = FORMAT_VERSION
     graphs: Annotated[dict[str, GraphInfo], Field(min_length=1)]
     preprocessing: Preprocessing
+    """Of the only graph; of several, that of the first."""
+    towers: dict[str, TowerInfo] = Field(default_factory=dict)
+    """By graph, where there are several that embed in one space; figures beside are then of all together."""
     labels: tuple[str, ...]
     """Names of the outputs, in order; empty where they are no classes."""
     target: str | None = None
@@ -72,14 +87,29 @@ class Manifest(Settings):
     provenance: Annotated[dict[str, Any], Field(default_factory=dict)]
     """Where it comes from: lineage, versions, seeds; plain data."""
 
+    def preprocessing_of(self, graph: str) -> Preprocessing:
+        """How samples become inputs of this graph."""
+        return self.towers[graph].preprocessing if graph in self.towers else self.preprocessing
+
+    def only(self, graph: str) -> Manifest:
+        """What it says of one graph, as if there were no other."""
+        if len(self.graphs) == 1:
+            return self
+        found: dict[str, Any] = {"graphs": {graph: self.graphs[graph]}, "towers": {}}
+        if graph in self.towers:
+            own = self.towers[graph]
+            found |= {name: getattr(own, name) for name in TowerInfo.model_fields}
+        return self.model_copy(update=found)
+
     def prepares(self, graph: str) -> bool:
         """Whether the preprocessing is for this graph: its one input has as many axes as what that gives.
 
         Of two towers, one may take what the preprocessing says nothing of.
         """
         inputs = self.graphs[graph].inputs
-        axes = 4 if self.preprocessing.kind == "image" else 2
-        ids = inputs[0].dtype.startswith("int") == (self.preprocessing.kind == "text")
+        kind = self.preprocessing_of(graph).kind
+        axes = 4 if kind == "image" else 2
+        ids = inputs[0].dtype.startswith("int") == (kind == "text")
         return len(inputs) == 1 and len(inputs[0].shape) == axes and ids
 
 
@@ -90,6 +120,10 @@ class Artifact:
     folder: Path
     graphs: Mapping[str, Path]
     manifest: Manifest
+
+    def only(self, graph: str) -> Artifact:
+        """One of its graphs, as if there were no other."""
+        return Artifact(self.folder, {graph: self.graphs[graph]}, self.manifest.only(graph))
 
     @property
     def bytes(self) -> int:
@@ -105,20 +139,22 @@ class Artifact:
     def digest(self) -> str:
         """Identifies all that decides what is computed and how: graphs, preprocessing, session."""
         manifest = self.manifest
-        return digest_of(
-            [
-                dict(self.sha256),
-                manifest.preprocessing.model_dump(mode="json"),
-                manifest.session.model_dump(mode="json"),
-            ]
-        )
+        parts: list[Any] = [
+            dict(self.sha256),
+            manifest.preprocessing.model_dump(mode="json"),
+            manifest.session.model_dump(mode="json"),
+        ]
+        if manifest.towers:
+            parts.append({name: one.preprocessing.model_dump(mode="json") for name, one in manifest.towers.items()})
+        return digest_of(parts)
 
 
 def copy_tokenizer(artifact: Artifact, folder: Path) -> None:
-    """Copies the tokenizer of a model of texts into a folder that is to hold its graphs too; of others nothing."""
-    how = artifact.manifest.preprocessing
-    if how.kind == "text":
-        shutil.copyfile(artifact.folder / how.tokenizer, folder / how.tokenizer)
+    """Puts the tokenizers of an artifact that reads texts into a folder; nothing of any other."""
+    for graph in artifact.graphs:
+        how = artifact.manifest.preprocessing_of(graph)
+        if how.kind == "text":
+            shutil.copyfile(artifact.folder / how.tokenizer, folder / how.tokenizer)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Path:
@@ -145,6 +181,12 @@ def load_artifact(path: Path | str, verify: bool = True) -> Artifact:
     manifest = read_manifest(folder / MANIFEST)
     if manifest.preprocessing.kind == "text":
         manifest = manifest.model_copy(update={"preprocessing": manifest.preprocessing.in_folder(folder)})
+    towers = {
+        name: one.model_copy(update={"preprocessing": one.preprocessing.in_folder(folder)})
+        for name, one in manifest.towers.items() if one.preprocessing.kind == "text"
+    }  # fmt: skip
+    if towers:
+        manifest = manifest.model_copy(update={"towers": {**manifest.towers, **towers}})
     graphs = {name: folder / info.file for name, info in manifest.graphs.items()}
     artifact = Artifact(folder, graphs, manifest)
     broken = damage(artifact, verify)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from compresslab.measure.artifact import Artifact
     from compresslab.measure.preprocessing import Samples
     from compresslab.measure.subject import SampleSets
+    from compresslab.measure.tower_samples import TowerSamples
     from compresslab.measure.worker import Job, ModelJob
 
 Recorded = list[list[npt.NDArray[np.int64]]]
@@ -95,7 +96,10 @@ class Serving:
 
 
 def interleaved(
-    artifacts: Sequence[Artifact], examples: Samples, settings: BenchSettings, sets: SampleSets = NO_SETS
+    artifacts: Sequence[Artifact],
+    examples: Samples | TowerSamples,
+    settings: BenchSettings,
+    sets: SampleSets = NO_SETS,
 ) -> tuple[tuple[LatencySamples, ...], ...]:
     """Measures artifacts side by side, so that what disturbs one disturbs all.
 
@@ -167,7 +171,9 @@ def serving(subject: Subject, settings: BenchSettings) -> Serving:
     return Serving(float(found["peak_rss_bytes"]) / 1e6, float(found["load_ns"]) / 1e6, float(found["first_ns"]) / 1e6)
 
 
-def peak_rss_mb(artifact: Artifact, examples: Samples, settings: BenchSettings, sets: SampleSets = NO_SETS) -> float:
+def peak_rss_mb(
+    artifact: Artifact, examples: Samples | TowerSamples, settings: BenchSettings, sets: SampleSets = NO_SETS
+) -> float:
     """Peak resident memory, in millions of bytes, of a process that only runs this artifact at the first point.
 
     Raises:

@@ -75,6 +75,17 @@ class Limits(Settings):
     """Peak memory of a process that serves the model, at most, in millions of bytes."""
 
 
+class GraphLimits(Settings):
+    """Limits on one of several graphs, at its first point of the bench."""
+
+    p50_ms: _Positive | None = None
+    """Median latency, at most, in milliseconds."""
+    p90_ms: _Positive | None = None
+    """90th percentile of latency, at most, in milliseconds."""
+    p99_ms: _Positive | None = None
+    """99th percentile of latency, at most, in milliseconds."""
+
+
 class Budget(Limits):
     """Limits; None is no limit. Quality is read on validation, latency at one of the bench's points.
 
@@ -82,7 +93,17 @@ class Budget(Limits):
     """
 
     point: Annotated[int, Field(ge=0)] = 0
-    """Which of `bench.points` the latency limits are for."""
+    """Which of `bench.points` the latency limits are for. Of a model of two towers 0 is one call of each, and
+    its points count from 1."""
+    image: GraphLimits | None = None
+    """Limits on the image tower alone."""
+    text: GraphLimits | None = None
+    """Limits on the text tower alone."""
+
+    @property
+    def graphs(self) -> dict[str, GraphLimits]:
+        """The limits on single graphs, by their names."""
+        return {name: limits for name in ("image", "text") if (limits := getattr(self, name)) is not None}
 
     def choosing(self, benchmarks: Collection[str]) -> Budget:
         """What of it may have a say in what is chosen: all but the limits on these, by `benchmark/metric`."""
@@ -100,12 +121,18 @@ class BudgetResult:
     @property
     def misses_quality(self) -> bool:
         """Whether a limit on quality is among them."""
-        return any(line.partition(":")[0] not in _COSTS for line in self.violations)
+        return any(_key(line) not in _COSTS for line in self.violations)
 
     @property
     def misses_cost(self) -> bool:
         """Whether a limit on latency, size or memory is among them."""
-        return any(line.partition(":")[0] in _COSTS for line in self.violations)
+        return any(_key(line) in _COSTS for line in self.violations)
+
+
+def _key(violation: str) -> str:
+    """What a violation is of; that of one graph is of the same kind as that of all."""
+    key = violation.partition(":")[0]
+    return key.removeprefix("image.").removeprefix("text.")
 
 
 @dataclass(frozen=True)
@@ -227,6 +254,15 @@ def _cost_limits(budget: Budget, measurement: Measurement, artifact_bytes: int) 
         limit = getattr(budget, f"{name}_ms")
         if limit is not None:
             limits.append(_Limit(f"{name}_ms", "at most", limit, _percentile(latency, name), where))
+    for graph, its in budget.graphs.items():
+        found = next((one for one in measurement.latency if one.graph == graph), None)
+        if found is not None:
+            here = f" (batch {found.batch}, {found.threads} thread{'s' if found.threads > 1 else ''})"
+            limits += [
+                _Limit(f"{graph}.{name}_ms", "at most", limit, _percentile(found, name), here)
+                for name in _PERCENTILES
+                if (limit := getattr(its, f"{name}_ms")) is not None
+            ]
     if budget.bytes is not None:
         limits.append(_Limit("bytes", "at most", budget.bytes, _exact(artifact_bytes)))
     if budget.size_ratio is not None:

@@ -10,8 +10,10 @@ import numpy.typing as npt
 
 from compresslab.errors import ArtifactError, BenchmarkFailed, DataError
 from compresslab.measure.machine import usable_cores
+from compresslab.measure.metric_names import label_of
 from compresslab.measure.runtime import RUNTIME_ERRORS
 from compresslab.measure.session import open_session
+from compresslab.measure.tower_samples import TowerSamples
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +32,7 @@ class EvalSplit:
     """
 
     name: str
-    inputs: Samples
+    inputs: Samples | TowerSamples
     targets: npt.NDArray[np.int64] | npt.NDArray[np.float32]
 
 
@@ -39,14 +41,14 @@ class EvalBenchmark:
     """Labelled examples with a metric of their own, measured beside the task's splits; as `EvalSplit`."""
 
     name: str
-    inputs: Samples
+    inputs: Samples | TowerSamples
     targets: npt.NDArray[np.int64] | npt.NDArray[np.float32]
     metric: str
 
     @property
     def key(self) -> str:
         """What results call its figure: `name/metric`."""
-        return f"{self.name}/{self.metric}"
+        return f"{self.name}/{label_of(self.metric)}"
 
 
 @dataclass(frozen=True)
@@ -82,21 +84,40 @@ class Answers:
         return found.astype(np.float32, copy=False)
 
 
-def predict(artifact: Artifact, inputs: Samples, batch: int = 256) -> npt.NDArray[np.float32]:
+def predict(artifact: Artifact, inputs: Samples | TowerSamples, batch: int = 256) -> npt.NDArray[np.float32]:
     """The outputs [n, outputs] for inputs [n, ...] as the artifact's preprocessing takes them, with all cores.
 
+    Of several towers those of one graph follow those of the other.
+
     Raises:
-        ArtifactError: The artifact is broken, has several graphs, or its graph does not take what its preprocessing
-            gives.
+        ArtifactError: The artifact is broken, has several graphs but the inputs are of one, or a graph does not take
+            what its preprocessing gives.
         BenchmarkFailed: Some outputs are NaN or infinite.
         DataError: The inputs are not what the preprocessing takes.
     """
+    if isinstance(inputs, TowerSamples):
+        return _joined(artifact, {name: answers(artifact, name, part, batch) for name, part in inputs.parts.items()})
     if len(artifact.graphs) != 1:
         raise ArtifactError(
             f"{artifact.folder}: one graph is needed to answer, but it has {', '.join(artifact.graphs)}"
         )
-    (path,) = artifact.graphs.values()
-    preprocessing = artifact.manifest.preprocessing
+    return answers(artifact, next(iter(artifact.graphs)), inputs, batch)
+
+
+def _joined(artifact: Artifact, parts: Mapping[str, npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    widths = {name: part.shape[1] for name, part in parts.items()}
+    if len(set(widths.values())) > 1:
+        told = ", ".join(f"`{name}` {width}" for name, width in widths.items())
+        raise ArtifactError(f"{artifact.folder}: its graphs must embed in one space, but their widths differ: {told}")
+    return np.concatenate(list(parts.values()))
+
+
+def answers(artifact: Artifact, graph: str, inputs: Samples, batch: int = 256) -> npt.NDArray[np.float32]:
+    """As `predict`, of one of the artifact's graphs."""
+    if graph not in artifact.graphs:
+        raise ArtifactError(f"{artifact.folder}: there is no graph `{graph}`; it has {', '.join(artifact.graphs)}")
+    path = artifact.graphs[graph]
+    preprocessing = artifact.manifest.preprocessing_of(graph)
     session = open_session(path, artifact.manifest.session, usable_cores())
     name, output = session.get_inputs()[0].name, session.get_outputs()[0].name
     parts = []

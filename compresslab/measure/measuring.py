@@ -14,19 +14,24 @@ from compresslab.measure.evaluate import Answers, EvalBenchmark, EvalSplit, pred
 from compresslab.measure.index_effects import index_effects
 from compresslab.measure.latency import summarise
 from compresslab.measure.machine import fingerprint
-from compresslab.measure.measurement import Estimate, IndexEffects, Measurement, Retained, TeacherIndex, Versus
+from compresslab.measure.measurement import Estimate, IndexEffects, Latency, Measurement, Retained, TeacherIndex, Versus
 from compresslab.measure.metric_names import CLASS_METRICS, RETRIEVAL_METRICS, label_of
 from compresslab.measure.metrics import METRICS, Metric, Outputs, Targets, metric_of
 from compresslab.measure.quality import quality, quality_delta, quality_ratio
 from compresslab.measure.retention import retained
 from compresslab.measure.subject import NO_SETS
+from compresslab.measure.together import first_of_each, together
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from compresslab.measure.artifact import Artifact
     from compresslab.measure.preprocessing import Samples
+    from compresslab.measure.samples import LatencySamples
     from compresslab.measure.subject import SampleSets
+    from compresslab.measure.tower_samples import TowerSamples
+
+    Recorded = tuple[tuple[LatencySamples, ...], ...]
 
 VALIDATION = "validation"
 TEST = "test"
@@ -41,7 +46,7 @@ class _Labelled:
 
     name: str
     key: str
-    inputs: Samples
+    inputs: Samples | TowerSamples
     targets: Targets
     metric: Metric
 
@@ -87,7 +92,7 @@ class Measurer:
         )
         self._bench = bench
         self._sets = sets
-        self._outputs: dict[tuple[str, str], Outputs] = {}
+        self._outputs: dict[tuple[str, int], Outputs] = {}
         self._peak_rss_mb: dict[str, float] = {}
 
     def measure(
@@ -121,10 +126,11 @@ class Measurer:
         told = (reported, *benchmarks)
         others = {other.digest: other for other in (parent, baseline) if other is not None}
         samples = interleaved([artifact, *others.values()], validation.inputs, self._bench, self._sets)
-        deployment = dict(zip(others, samples[0][1:], strict=True))
+        deployed = self._deployed(samples)
+        deployment = dict(zip(others, deployed[1:], strict=True))
 
         def versus(other: Artifact) -> Versus:
-            comparison = compare(samples[0][0], deployment[other.digest])
+            comparison = compare(deployed[0], deployment[other.digest])
             return Versus(
                 speedup=comparison.speedup,
                 size_ratio=other.bytes / artifact.bytes,
@@ -138,10 +144,7 @@ class Measurer:
         qualities[reported.name] |= {one.key: self._quality(artifact, one) for one in benchmarks}
         return Measurement(
             quality=qualities,
-            latency=tuple(
-                summarise(models[0], point, artifact.manifest.session)
-                for point, models in zip(self._bench.points, samples, strict=True)
-            ),
+            latency=self._latencies(artifact, samples),
             peak_rss_mb=self._memory(artifact),
             machine=fingerprint(),
             retention=self._retention(artifact, teacher, told),
@@ -158,8 +161,25 @@ class Measurer:
             index={one.key: self._index(artifact, one) for one in told if one.retrieval},
         )
 
+    def _deployed(self, samples: Recorded) -> tuple[LatencySamples, ...]:
+        """Of each model at the deployment point: the first; of several graphs a call of each at its first."""
+        firsts = first_of_each(self._bench.points)
+        return tuple(together(parts) for parts in zip(*(samples[place] for place in firsts), strict=True))
+
+    def _latencies(self, artifact: Artifact, samples: Recorded) -> tuple[Latency, ...]:
+        """Of the model that stands first, at every point; before them that of all graphs together, if several."""
+        points, session = self._bench.points, artifact.manifest.session
+        found = [summarise(models[0], point, session) for point, models in zip(points, samples, strict=True)]
+        firsts = first_of_each(points)
+        if len(firsts) > 1:
+            names = " + ".join(points[place].graph for place in firsts)
+            every = points[firsts[0]].model_copy(update={"graph": names})
+            found.insert(0, summarise(self._deployed(samples)[0], every, session))
+        return tuple(found)
+
     def _predicted(self, artifact: Artifact, examples: _Labelled) -> Outputs:
-        key = (artifact.digest, examples.name)
+        # By the samples themselves: both directions of a benchmark are of the same.
+        key = (artifact.digest, id(examples.inputs))
         if key not in self._outputs:
             self._outputs[key] = predict(artifact, examples.inputs)
         return self._outputs[key]
@@ -239,7 +259,12 @@ class Measurer:
     def _memory(self, artifact: Artifact) -> float:
         if artifact.digest not in self._peak_rss_mb:
             examples = self._splits[VALIDATION].inputs
-            self._peak_rss_mb[artifact.digest] = peak_rss_mb(artifact, examples, self._bench, self._sets)
+            # Of several graphs a process each: the sum is what a machine needs that serves all of them.
+            points = [self._bench.points[place] for place in first_of_each(self._bench.points)]
+            self._peak_rss_mb[artifact.digest] = sum(
+                peak_rss_mb(artifact, examples, self._bench.model_copy(update={"points": (point,)}), self._sets)
+                for point in points
+            )
         return self._peak_rss_mb[artifact.digest]
 
 

@@ -19,6 +19,8 @@ CLASS_METRICS: Final[tuple[str, ...]] = get_args(ClassMetric)
 SCORE_METRICS: Final[tuple[str, ...]] = get_args(ScoreMetric)
 EMBEDDING_METRICS: Final[tuple[str, ...]] = get_args(EmbeddingMetric)
 RETRIEVAL_METRICS: Final = tuple(name for name in EMBEDDING_METRICS if "@" in name)
+BOTH_WAYS: Final = "both_"
+"""Stands before a metric of retrieval that is the mean of both directions between two towers; results leave it out."""
 METRIC_NAMES: Final = CLASS_METRICS + SCORE_METRICS
 """Those that a budget limits by a key of their own; of embeddings it limits `retention`.
 
@@ -30,8 +32,8 @@ OWN: Final = "python:"
 
 
 def label_of(metric: str) -> str:
-    """What results and budgets call a metric: its name, or that of the user's function."""
-    return metric.rpartition(":")[2] if metric.startswith(OWN) else metric
+    """What results and budgets call a metric: its name, of both directions too, or that of the user's function."""
+    return metric.rpartition(":")[2] if metric.startswith(OWN) else metric.removeprefix(BOTH_WAYS)
 
 
 def _located(value: str, info: ValidationInfo) -> str:

@@ -15,7 +15,8 @@ from compresslab.errors import DataError
 from compresslab.measure import embedding_metrics as embeddings
 from compresslab.measure import own_metric as own
 from compresslab.measure import score_metrics as scores
-from compresslab.measure.metric_names import OWN
+from compresslab.measure.both_directions import by_direction, mean_of_directions, turned
+from compresslab.measure.metric_names import BOTH_WAYS, OWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -124,6 +125,30 @@ def _retrieval(of_queries: Callable[[Outputs, Targets], Floats]) -> Metric:
     )
 
 
+def _both_ways(of_queries: Callable[[Outputs, Targets], Floats]) -> Metric:
+    """The mean of the means over the queries of two directions."""
+
+    def check(outputs: Outputs, targets: Targets) -> None:
+        embeddings.check_retrieval(outputs, targets)
+        embeddings.check_retrieval(outputs, turned(targets))
+
+    def value(outputs: Outputs, targets: Targets) -> float:
+        return float(np.mean([of_queries(outputs, given).mean() for given in (targets, turned(targets))]))
+
+    return Metric(
+        check=check,
+        value=value,
+        outcomes=partial(by_direction, of_queries),
+        of_counts=mean_of_directions,
+        agreement=embeddings.alike,
+    )
+
+
+_OF_QUERIES = {
+    **{f"recall@{cutoff}": partial(embeddings.recalls, cutoff=cutoff) for cutoff in (1, 5, 10)},
+    "ndcg@10": partial(embeddings.gains, cutoff=10),
+}
+
 METRICS: Mapping[str, Metric] = {
     "accuracy": Metric(check_targets, _accuracy, _correct, _mean, _same_class, mean_of_shares=True),
     "f1_macro": Metric(check_targets, _f1_macro, _target_and_prediction, _f1_macro_of_counts, _same_class),
@@ -134,8 +159,8 @@ METRICS: Mapping[str, Metric] = {
         scores.check_scores, scores.pearson, scores.target_and_answer, scores.pearson_of_counts, scores.correlation
     ),
     "r2": Metric(scores.check_scores, scores.r2, scores.target_and_answer, scores.r2_of_counts, scores.correlation),
-    **{f"recall@{cutoff}": _retrieval(partial(embeddings.recalls, cutoff=cutoff)) for cutoff in (1, 5, 10)},
-    "ndcg@10": _retrieval(partial(embeddings.gains, cutoff=10)),
+    **{name: _retrieval(of_queries) for name, of_queries in _OF_QUERIES.items()},
+    **{f"{BOTH_WAYS}{name}": _both_ways(of_queries) for name, of_queries in _OF_QUERIES.items()},
     "similarity": Metric(
         embeddings.check_pairs, embeddings.similarity, embeddings.score_and_cosine, scores.spearman_of_counts,
         embeddings.alike,

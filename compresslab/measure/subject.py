@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from compresslab.errors import ArtifactError, DataError
 from compresslab.measure.text_preprocessing import as_texts
+from compresslab.measure.tower_samples import TowerSamples
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,9 +71,11 @@ class Subject:
 
 
 def subject_of(
-    artifact: Artifact, examples: Samples, wanted: Mapping[str, int] | int, sets: SampleSets = NO_SETS
+    artifact: Artifact, examples: Samples | TowerSamples, wanted: Mapping[str, int] | int, sets: SampleSets = NO_SETS
 ) -> Subject:
     """An artifact, fed with real examples [n, ...] as its preprocessing takes them; few are repeated.
+
+    Of several towers each graph is fed with its own.
 
     Args:
         artifact: The model.
@@ -86,15 +89,20 @@ def subject_of(
     """
     if len(examples) == 0:
         raise DataError("there are no examples to measure with; give a validation split")
-    largest = wanted if isinstance(wanted, dict) else {EXAMPLE: wanted}
-    how, graphs = artifact.manifest.preprocessing, artifact.manifest.graphs
-    made = {}
+    largest: Mapping[str, int] = {EXAMPLE: wanted} if isinstance(wanted, int) else wanted
+    manifest = artifact.manifest
+    made: dict[str, dict[str, dict[str, npt.NDArray[Any]]]] = {}
+    padding = None
     for name, batch in largest.items():
-        prepared = how.graph_input(_chosen(name, examples, batch, sets))  # type: ignore[arg-type]  # it checks them
-        made[name] = {graph: {info.inputs[0].name: prepared} for graph, info in graphs.items()}
-    padding = how.pad_id if how.kind == "text" else None
+        made[name] = {}
+        for graph, info in manifest.graphs.items():
+            how = manifest.preprocessing_of(graph)
+            own = examples.parts[graph] if isinstance(examples, TowerSamples) else examples
+            prepared = how.graph_input(_chosen(name, own, batch, sets))
+            made[name][graph] = {info.inputs[0].name: prepared}
+            padding = how.pad_id if how.kind == "text" else padding
     first = next(iter(made.values()))
-    return Subject(str(artifact.folder), artifact.graphs, artifact.manifest.session, first, made, padding)
+    return Subject(str(artifact.folder), artifact.graphs, manifest.session, first, made, padding)
 
 
 def _chosen(name: str, examples: Samples, batch: int, sets: SampleSets) -> Samples:

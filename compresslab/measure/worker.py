@@ -210,7 +210,11 @@ def _feeds(file: str, batch: int, padding: int | None) -> list[dict[str, Any]]:
     ]
     if padding is None:
         return feeds
-    return [{name: trimmed(array, padding) for name, array in feed.items()} for feed in feeds]
+    return [
+        # Beside a graph that reads ids of tokens there may be one that reads pixels.
+        {name: trimmed(array, padding) if array.dtype.kind == "i" else array for name, array in feed.items()}
+        for feed in feeds
+    ]
 
 
 def _bound(session: InferenceSession, feed: dict[str, Any], outputs: Sequence[str]) -> IOBinding:

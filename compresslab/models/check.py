@@ -202,7 +202,7 @@ def _differences(theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:
     scale = ("mean", "std")
     if ours["kind"] == "text":  # how much is read of a long text is not what a network was trained for
         words = {"sha256": "the tokenizer is another one", "pad_id": "texts are padded with another id"}
-        return [word for name, word in words.items() if theirs[name] != ours[name]]
+        return [said for name, said in words.items() if theirs[name] != ours[name]]
     told = [
         f"`{name}` was {theirs[name]}, but is {ours[name]}"
         for name in ours

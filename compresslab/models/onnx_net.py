@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -61,8 +61,8 @@ def open_onnx(path: Path) -> OnnxModel:
     return OnnxModel(path)
 
 
-def require_onnx_fit(model: OnnxModel, inputs: npt.NDArray[np.float32], outputs: int) -> None:
-    """Runs the graph on inputs [b, ...] of the task, which asks for so many outputs.
+def require_onnx_fit(model: OnnxModel, inputs: npt.NDArray[Any], outputs: int | None) -> None:
+    """Runs the graph on inputs [b, ...] of the task, which asks for so many outputs; None are embeddings, of any width.
 
     Raises:
         ModelError: It does not run on them, or gives something else than finite numbers [b, outputs].
@@ -81,12 +81,12 @@ def require_onnx_fit(model: OnnxModel, inputs: npt.NDArray[np.float32], outputs:
         answers = OnnxNetwork(model.path).answers(inputs)
     except RUNTIME_ERRORS as error:
         raise ModelError(f"{model.path}: it does not run on inputs of shape {list(inputs.shape)}: {error}") from error
-    expected = (len(inputs), outputs)
-    if answers.shape != expected:
+    if answers.ndim != 2 or len(answers) != len(inputs) or outputs not in (None, answers.shape[1]):
         wanted = "asks for one number a sample" if outputs == 1 else f"has {outputs} labels"
+        wanted = wanted if outputs else "asks for an embedding of each"
         raise ModelError(
             f"{model.path}: it gives shape {list(answers.shape)} for {len(inputs)} inputs, but the task {wanted} and "
-            f"needs {list(expected)}; give a graph that was trained for this task"
+            f"needs [{len(inputs)}, {outputs or 'width'}]; give a graph that was trained for this task"
         )
     if not np.isfinite(answers).all():
         raise ModelError(f"{model.path}: it gives NaN or infinity on the task's own inputs; its weights are damaged")

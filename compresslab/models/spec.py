@@ -18,6 +18,8 @@ from compresslab.user_code import CodeReference
 from compresslab.wheels import local_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from compresslab.candidate import OnnxModel, TorchModel
     from compresslab.models.builder import AnyBuilder
     from compresslab.models.signature import Reads, Signature
@@ -40,9 +42,15 @@ wheel; anything else is a name on a hub."""
 SOURCES = ("residual", "mlp", "timm", "hf", "sentence_transformers", "checkpoint", "onnx", "python")
 """The keys of which one says where a network comes from."""
 
+TOWERS = ("image", "text")
+"""The networks of a model that embeds images and texts in one space; each is a network of its own."""
+
 
 class ModelSpec(Settings):
-    """A network: exactly one of these sources, and perhaps weights."""
+    """A network: exactly one of these sources, and perhaps weights.
+
+    For images and texts in one space there are two, under `image` and `text`.
+    """
 
     residual: Residual | None = None
     """A built-in residual network for images, new unless `weights` are given."""
@@ -80,12 +88,25 @@ class ModelSpec(Settings):
     weights: FilePath | None = None
     """A .safetensors file, or a .pt file with a state dict, for `residual`, `mlp`, `timm` or `python`."""
 
+    image: ModelSpec | None = None
+    """The network that embeds images, where `text` has one that embeds texts in the same space."""
+    text: ModelSpec | None = None
+    """The network that embeds texts, beside `image`."""
+
     @model_validator(mode="after")
     def _check_one_source(self) -> ModelSpec:
         self._check_network()
         return self
 
+    @property
+    def towers(self) -> Mapping[str, ModelSpec]:
+        """The networks of several towers, by name; empty for one network."""
+        return {name: tower for name in TOWERS if (tower := getattr(self, name)) is not None}
+
     def _check_network(self) -> None:
+        if self.towers:
+            self._check_towers()
+            return
         if self.checkpoint is not None and self.python is not None:
             the_one(self, [source for source in SOURCES if source != "python"])
         else:
@@ -108,9 +129,27 @@ class ModelSpec(Settings):
             if self.weights is not None and getattr(self, source) is not None:
                 raise ValueError(f"`{source}` has weights of its own; leave out `weights`")
 
+    def _check_towers(self) -> None:
+        beside = [key for key in ModelSpec.model_fields if key not in TOWERS and getattr(self, key)]
+        if beside:
+            raise ValueError(
+                f"`image` and `text` are networks of their own, so {' and '.join(f'`{key}`' for key in beside)} cannot "
+                "stand beside them; put it inside one of them"
+            )
+        for name, tower in self.towers.items():
+            if tower.towers:
+                raise ValueError("a tower is one network: give it `residual`, `timm`, `checkpoint` or another source")
+            if tower.onnx is not None:
+                raise ValueError(
+                    f"`{name}.onnx`: an ONNX file cannot be one of two towers; give the network itself, such as its "
+                    "`checkpoint`"
+                )
+
     @property
     def has_weights(self) -> bool:
         """Whether the network may be trained already; that of a `python` function is taken to be."""
+        if self.towers:
+            return all(tower.has_weights for tower in self.towers.values())
         return self.weights is not None or (self.residual, self.mlp, self.timm) == (None, None, None)
 
     @property
@@ -121,7 +160,8 @@ class ModelSpec(Settings):
     @property
     def trusted(self) -> tuple[str, ...]:
         """The user's own functions that may be run to build this network again."""
-        return () if self.python is None else (self.python,)
+        inside = (name for tower in self.towers.values() for name in tower.trusted)
+        return (*inside, *(() if self.python is None else (self.python,)))
 
     def build(self, signature: Signature, seed: int | None = None) -> TorchModel:
         """The network, in eval mode.

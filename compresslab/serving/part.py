@@ -31,10 +31,10 @@ class Part:
 
     def write(self, folder: Path) -> Artifact:
         """Writes the graph, its labels and a manifest with every hash into `folder`, which is there and empty."""
-        manifest = self.artifact.manifest
+        manifest = self.artifact.manifest.only(self.graph)
         info = manifest.graphs[self.graph].model_copy(update={"file": GRAPH_FILE})
         shutil.copyfile(self.artifact.graphs[self.graph], folder / GRAPH_FILE)
-        copy_tokenizer(self.artifact, folder)
+        copy_tokenizer(self.artifact.only(self.graph), folder)
         latency = tuple(latency for latency in manifest.latency if latency.graph == self.graph)
         told = {"graphs": {self.graph: info}, "latency": latency}
         alone = manifest.model_copy(update=told)

@@ -14,6 +14,7 @@ from compresslab.distillation.reduction import told as reduction_told
 from compresslab.errors import ModelError
 from compresslab.models import ModelSpec
 from compresslab.students import Derived, StudentSpec, make_student
+from compresslab.tasks.cross_modal import Transfer
 
 if TYPE_CHECKING:
     from compresslab.candidate import Candidate, TorchModel
@@ -28,6 +29,9 @@ class Distill(Recipe):
 
     student: StudentSpec | None = None
     """The network that learns; it starts anew. Null goes on with the incoming one."""
+    transfer: Transfer | None = None
+    """Of a model of two towers, images and texts without a partner to distil on as well: `[{images: FOLDER}, {text:
+    FILE}]`. They become the task's own `transfer`, so that every later training reads them too."""
     control: bool = False
     """Also trains the same student without the teacher at the same cost, and reports what the teacher was worth."""
 
@@ -42,7 +46,7 @@ class Distill(Recipe):
     @property
     def recipe(self) -> Recipe:
         """How the student is trained."""
-        return Recipe(**self.model_dump(exclude={"student", "control"}))
+        return Recipe(**self.model_dump(exclude={"student", "transfer", "control"}))
 
     def apply(self, candidate: Candidate, context: Context) -> tuple[Candidate, ...]:
         """The student, trained; with `control` also the one that had no teacher.

@@ -9,7 +9,7 @@ from compresslab.models.spec import SOURCES
 from compresslab.one_of import the_one
 from compresslab.students.settings import FromTeacher, Static
 
-_OWN = ("arguments", "weights", "classes", "pooling", "normalize")
+_OWN = ("arguments", "weights", "classes", "pooling", "normalize", "image", "text")
 
 
 class StudentSpec(ModelSpec):
@@ -20,6 +20,11 @@ class StudentSpec(ModelSpec):
     ends."""
     static: Static | None = None
     """A table of the teacher's outputs for each token: the fastest that there is, and what any other must beat."""
+
+    image: StudentSpec | None = None
+    """The student of the image tower, of a model of two."""
+    text: StudentSpec | None = None
+    """The student of the text tower, of a model of two."""
 
     @model_validator(mode="after")
     def _check_one_source(self) -> StudentSpec:

@@ -126,7 +126,7 @@ class ImageClassification(Settings):
             name=name,
             objective=Classes(source.train.labels),
             splits=splits,
-            preprocessing=_preprocessing(inputs["train"], decoding),
+            preprocessing=image_preprocessing(inputs["train"], decoding),
             augmentation=self.augment,
             metric=self.metric,
             notes=notes,
@@ -184,7 +184,7 @@ def _check_classes(train: Targets, labels: tuple[str, ...]) -> None:
     require_every_class(train, labels, "train")
 
 
-def _preprocessing(train: Images, decoding: Decoding) -> ImagePreprocessing:
+def image_preprocessing(train: Images, decoding: Decoding) -> ImagePreprocessing:
     """Mean and deviation of each channel over the training images, from exact counts of pixel values."""
     _, height, width, channels = train.shape
     counts = np.zeros((channels, 256), np.int64)

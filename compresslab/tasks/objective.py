@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from compresslab.tasks.anchors import Anchors
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,15 @@ class Embeddings:
     Args:
         width: Of the embedding of a new network that is told nothing else.
         temperature: Of the softmax over the cosines of a batch.
+        one_space: Whether the space is given, as it is for one of two towers: all networks then have this width, and
+            targets are the numbers of groups alone.
+        anchors: The other tower's embeddings of the training samples, where they are known.
     """
 
     width: int
     temperature: float = 0.05
+    one_space: bool = False
+    anchors: Anchors | None = field(default=None, compare=False, repr=False)
     kind: ClassVar[Literal["embedding"]] = "embedding"
 
     @property
@@ -85,8 +92,15 @@ class Embeddings:
         return self.width
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The in-batch contrastive loss of outputs [b, any width] with groups [b]; see `losses.grouped_contrastive`."""
-        from compresslab.losses import grouped_contrastive
+        """The in-batch contrastive loss of outputs [b, any width] with groups [b]; see `losses.grouped_contrastive`.
+
+        Of one of two towers that to all anchors; see `losses.anchored_contrastive`.
+        """
+        from compresslab.losses import anchored_contrastive, grouped_contrastive
+
+        if self.anchors is not None:
+            groups = self.anchors.groups.to(outputs.device)
+            return anchored_contrastive(outputs, targets, self.anchors.embeddings, groups, 1.0 / self.temperature)
 
         return grouped_contrastive(outputs, targets, 1.0 / self.temperature)
 

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import model_validator
 
+from compresslab.data.pairs import TEXTS
 from compresslab.models.text_reading import text_reading
 from compresslab.one_of import the_one
 from compresslab.settings import Settings
+from compresslab.tasks.cross_modal import CrossModal
 from compresslab.tasks.embedding import EmbeddingTask
 from compresslab.tasks.image_classification import ImageClassification
 from compresslab.tasks.regression import Regression
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from compresslab.models import ModelSpec
     from compresslab.tasks.task import Task
+    from compresslab.tasks.towers_task import TowersTask
 
 
 class TaskSpec(Settings):
@@ -30,6 +33,8 @@ class TaskSpec(Settings):
     """Images into classes."""
     regression: Regression | None = None
     """Features to one number."""
+    cross_modal: CrossModal | None = None
+    """Images and texts in one space, for retrieval both ways."""
     embedding: EmbeddingTask | None = None
     """Features to embeddings, for retrieval."""
     text_classification: TextClassification | None = None
@@ -44,7 +49,7 @@ class TaskSpec(Settings):
         the_one(self, tuple(TaskSpec.model_fields))
         return self
 
-    def load(self, cache: Path, model: ModelSpec | None = None) -> Task:
+    def load(self, cache: Path, model: ModelSpec | None = None) -> Task | TowersTask:
         """The task with its data.
 
         Args:
@@ -55,6 +60,9 @@ class TaskSpec(Settings):
             DataError: The data is missing, broken, or cannot be split as asked.
             ModelError: A task on texts does not fit the model.
         """
+        if self.cross_modal is not None:
+            tower = None if model is None else model.towers.get(TEXTS)
+            return self.cross_modal.load(cache, None if tower is None else text_reading(tower))
         texts = self.text_classification or self.text_regression or self.text_embedding
         if texts is not None:
             return texts.load(cache, None if model is None else text_reading(model))

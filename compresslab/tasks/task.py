@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from compresslab.data.splits import Rows
     from compresslab.measure.preprocessing import Preprocessing, Samples
     from compresslab.models.signature import Reads
+    from compresslab.tasks.anchors import Anchors
     from compresslab.tasks.objective import Objective
 
 __all__ = ["Split", "Targets", "Task", "content_digest"]
@@ -154,7 +155,17 @@ class Task:
     @property
     def columns(self) -> int | None:
         """Columns that every network's output must have; None where any number will do."""
-        return None if self.any_width else self.outputs
+        return None if self.any_width and not self.in_one_space else self.outputs
+
+    @property
+    def in_one_space(self) -> bool:
+        """Whether this is what one of several towers sees: what it embeds is compared with what others do."""
+        return isinstance(self.objective, Embeddings) and self.objective.one_space
+
+    @property
+    def anchors(self) -> Anchors | None:
+        """The other tower's embeddings, where this is what one of two sees and they are known."""
+        return self.objective.anchors if isinstance(self.objective, Embeddings) else None
 
     @property
     def sample_sets(self) -> Mapping[str, Samples]:
@@ -170,7 +181,7 @@ class Task:
 
     def _searched(self) -> Mapping[str, Benchmark]:
         split = self.splits["validation"]
-        if not self.any_width or split.targets is None:
+        if not self.any_width or self.in_one_space or split.targets is None:  # one tower's samples search nothing
             return self.benchmarks
         own = Benchmark(split.inputs, split.targets, self.metric, split.ids, split.digest)
         return {"validation": own, **self.benchmarks}
@@ -211,7 +222,7 @@ class Task:
         Queries and documents of a group: the loss of one without the others says nothing.
         """
         targets = self.splits[split].targets
-        if not self.any_width or targets is None:
+        if not self.any_width or targets is None or self.in_one_space:
             return None
         return groups_of(targets) if targets.dtype.kind == "i" else np.arange(len(targets)) // 2
 

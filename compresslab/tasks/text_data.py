@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -111,6 +111,22 @@ class TextData(TextSettings):
         return self
 
 
+class ReadsTexts(Protocol):
+    """What settings say of how texts are read."""
+
+    @property
+    def tokenizer(self) -> str | None:
+        """A tokenizer.json."""
+
+    @property
+    def max_length(self) -> int | None:
+        """The most tokens that are read."""
+
+    @property
+    def too_long(self) -> Literal["note", "error"]:
+        """What is done about longer texts."""
+
+
 def source_of(data: TextData, value: str, python: str, cache: Path) -> TextSource:
     """The source that was given.
 
@@ -197,7 +213,7 @@ def task_name(data: TextSettings, source: str) -> str:
     return data.name or re.sub(r"[^\w.-]+", "_", source)
 
 
-def preprocessing_of(data: TextSettings, model: TextReading | None) -> TextPreprocessing:
+def preprocessing_of(data: ReadsTexts, model: TextReading | None) -> TextPreprocessing:
     """How the task's texts are read: by the tokenizer that is given, or by the model's own.
 
     Raises:

@@ -29,6 +29,9 @@ class TeacherSpec(ModelSpec):
 
     @model_validator(mode="after")
     def _check_one_source(self) -> TeacherSpec:
+        if self.towers:
+            self._check_network()
+            return self
         given = [name for name in (*SOURCES, *_OTHER) if getattr(self, name) is not None]
         if given and self.network:
             self._check_network()
@@ -61,5 +64,5 @@ class TeacherSpec(ModelSpec):
     @property
     def trusted(self) -> tuple[str, ...]:
         """The user's own functions that may be run to build these networks again."""
-        own = () if self.python is None else (self.python,)
+        own = super().trusted
         return (*own, *(name for member in self.members for name in member.trusted))

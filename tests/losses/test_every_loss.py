@@ -36,6 +36,7 @@ class Case:
         return [tensor.requires_grad_() for tensor in student], teacher
 
 
+GROUPS = torch.tensor([0, 1, 1, 2, 3])
 CASES = {
     "kd": Case(lambda s, t: losses.kd(*s, *t, 3.0), (LOGITS,), (LOGITS,)),
     "standardised_kd": Case(lambda s, t: losses.standardised_kd(*s, *t, 2.0), (LOGITS,), (LOGITS,)),
@@ -55,6 +56,11 @@ CASES = {
     "contrastive_kl": Case(
         lambda s, t: losses.contrastive_kl(*s, *t, 10.0, 20.0, 2.0), (EMBEDDINGS,) * 2, ((5, 9),) * 2
     ),
+    "anchored_contrastive": Case(
+        lambda s, t: losses.anchored_contrastive(*s, GROUPS, *t, GROUPS.flip(0), 10.0), (EMBEDDINGS,), (EMBEDDINGS,)
+    ),
+    "anchored_kl": Case(lambda s, t: losses.anchored_kl(*s, *t, 10.0), (EMBEDDINGS,), (EMBEDDINGS,) * 2),
+    "direction_mse": Case(lambda s, t: losses.direction_mse(*s, *t), (EMBEDDINGS,), (EMBEDDINGS,)),
     "contrastive": Case(lambda s, t: losses.contrastive(*s, 10.0, POSITIVES), (EMBEDDINGS,) * 2, ()),
     "hidden_states": Case(lambda s, t: losses.hidden_states(s, t, MASK), (HIDDEN,) * 2, (HIDDEN,) * 2),
     "attention_maps": Case(lambda s, t: losses.attention_maps(s, t, MASK), ((2, 3, 4, 4),) * 2, ((2, 3, 4, 4),) * 2),

@@ -78,13 +78,16 @@ def require_calibration_labels(pipeline: Pipeline, task: Task) -> None:
     """
     if task.splits["calibration"].targets is not None:
         return
+    remedy = "use `magnitude`"
+    if task.splits["train"].targets is not None:
+        remedy += ", or leave `calibration_data` out"
     stages = [("stages", index, one) for index, one in enumerate(pipeline.stages)]
     stages += [("references", index, one) for index, one in enumerate(pipeline.references)]
     broken = [
         Problem(
             pipeline.name, None, f"{place}[{index}].{stage.kind}.importance",
             f"`{getattr(stage, 'importance', '')}` asks how the loss would change, and the calibration samples have no "
-            "labels; use `magnitude`, or leave `calibration_data` out",
+            f"labels; {remedy}",
         )
         for place, index, stage in stages
         if getattr(stage, "importance", None) in _READ_LABELS

@@ -7,10 +7,27 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 
 from compresslab import wheels
 from compresslab.errors import DataError
+from compresslab.models import ModelSpec, Signature
+from compresslab.models.text_reading import TextReading, text_reading
 from compresslab.wheels import local_folder, packages_folder, wheel
+from tests.models.encoders import save_sentence_transformers
+from tests.texts import save_distilbert
+from tests.torchvision_operators import define
+
+
+def pack(folder: Path, name: str, files: dict[str, bytes]) -> None:
+    """A wheel of version 1.0 with these files in its package."""
+    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as packed:
+        for path, content in files.items():
+            packed.writestr(f"{name}/{path}", content)
+        about = f"{name}-1.0.dist-info"
+        packed.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        packed.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        packed.writestr(f"{about}/RECORD", "")
 
 
 @pytest.fixture(autouse=True)
@@ -18,12 +35,9 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in which pip finds one wheel, `carrier` 1.0, which would write a file if anything of it were run."""
     found = tmp_path / "index"
     found.mkdir()
-    with zipfile.ZipFile(found / "carrier-1.0-py3-none-any.whl", "w") as packed:
-        packed.writestr("carrier/__init__.py", f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
-        packed.writestr("carrier/model/config.json", "{}")
-        packed.writestr("carrier-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: carrier\nVersion: 1.0\n")
-        packed.writestr("carrier-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        packed.writestr("carrier-1.0.dist-info/RECORD", "")
+    pack(found, "carrier", {
+        "__init__.py": f"open({str(tmp_path / 'ran')!r}, 'w').close()\n".encode(), "model/config.json": b"{}",
+    })  # fmt: skip
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
@@ -62,6 +76,35 @@ def test_what_is_no_wheel_stays_as_it_is() -> None:
 def test_what_cannot_be_had_is_told(source: str, told: str) -> None:
     with pytest.raises(DataError, match=told):
         local_folder(source)
+
+
+@pytest.mark.parametrize("kind", ["hf", "sentence_transformers"])
+def test_a_pipeline_names_a_model_in_a_wheel(kind: str, index: Path, tmp_path: Path) -> None:
+    """Its network, and how it reads texts; the reference itself is kept, not where the files lie today."""
+    pytest.importorskip("transformers")
+    if kind == "hf":
+        save_distilbert(tmp_path / "model")
+    else:
+        define()
+        save_sentence_transformers(tmp_path / "model", "bert", "mean", 0, True)
+    files = [path for path in (tmp_path / "model").rglob("*") if path.is_file()]
+    pack(index, "weights", {str(path.relative_to(tmp_path)): path.read_bytes() for path in files})
+    source = "pip:weights==1.0/weights/model"
+    spec, beside = (ModelSpec.model_validate({kind: one}, context={"base": str(tmp_path)}) for one in (source, "model"))
+    assert getattr(spec, kind) == source
+    there = text_reading(spec)
+    assert there is not None
+    assert there.tokenizer is not None
+    assert there.tokenizer.is_relative_to(tmp_path / "data" / "packages")
+    ours, theirs = (one.build(signature(kind, there)).module.state_dict() for one in (spec, beside))
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+
+
+def signature(kind: str, reading: TextReading) -> Signature:
+    """Of a task that such a model is for."""
+    how = reading.preprocessing()
+    assert how is not None
+    return Signature("texts", how.vocabulary, 3 if kind == "hf" else 32, any_width=kind != "hf")
 
 
 def test_a_fetch_that_fails_leaves_nothing(tmp_path: Path) -> None:

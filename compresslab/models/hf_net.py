@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from compresslab.errors import ModelError, did_you_mean
-from compresslab.models.libraries import broken, library
+from compresslab.models.libraries import broken, library, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -109,7 +109,8 @@ def build_hf(task: HfTask, config: Mapping[str, Any]) -> nn.Module:
     settings = _configuration(config)
     kind = _answering(_class_of(task, settings), task)
     try:
-        module = kind._from_config(settings)
+        with quiet():
+            module = kind._from_config(settings)
     except (TypeError, ValueError, RuntimeError, AttributeError, LookupError, ImportError) as error:
         raise ModelError(f"transformers cannot build {kind.__name__} from its configuration: {error}") from error
     assert isinstance(module, nn.Module)
@@ -129,10 +130,11 @@ def open_hf(source: str, task: HfTask) -> tuple[nn.Module, dict[str, Any]]:
     config = read_config(source)
     kind = _answering(_class_of(task, _configuration(config)), task)
     try:
-        module, found = kind.from_pretrained(
-            source, config=_configuration(config), use_safetensors=True, trust_remote_code=False,
-            output_loading_info=True,
-        )  # fmt: skip
+        with quiet():
+            module, found = kind.from_pretrained(
+                source, config=_configuration(config), use_safetensors=True, trust_remote_code=False,
+                output_loading_info=True,
+            )  # fmt: skip
     except OSError as error:
         raise _unreadable(source, error, "with its weights as model.safetensors, as no other format is read") from error
     except SafetensorError as error:
@@ -220,7 +222,8 @@ def _class_of(task: HfTask, config: Any) -> Any:
     """The class of the library that does the task with such a configuration."""
     transformers = library("transformers")
     try:
-        found = getattr(transformers, _MAPPINGS[task])[type(config)]
+        with quiet():  # the modules of networks are imported now
+            found = getattr(transformers, _MAPPINGS[task])[type(config)]
     except KeyError as error:
         raise ModelError(
             f"transformers has no network of the type `{config.model_type}` for {task.replace('-', ' ')}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
@@ -10,11 +12,15 @@ from typing import TYPE_CHECKING, Literal
 from compresslab.errors import ModelError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import ModuleType
 
 Library = Literal["timm", "transformers"]
 
 _EXTRA = {"timm": "timm", "transformers": "hf"}
+# What they warn of, when a network is opened, is kernels that are not for this machine, how one library calls another,
+# and weights that a network does without; those that it lacks are an error of ours.
+_NOISY = ("transformers", "torchao", "torch.utils._pytree")
 
 
 def library(name: Library) -> ModuleType:
@@ -25,12 +31,28 @@ def library(name: Library) -> ModuleType:
     """
     if find_spec(name) is None:
         raise ModelError(f"{name} is not installed; `pip install compresslab[{_EXTRA[name]}]` brings it")
-    if name == "transformers":
-        _without_broken_torchvision()
     try:
-        return import_module(name)
+        with quiet():
+            if name == "transformers":
+                _without_broken_torchvision()
+            return import_module(name)
     except (ImportError, RuntimeError, OSError) as error:
         raise broken(name, error) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Lets these libraries log errors alone, while something of them is imported or a network is opened."""
+    loggers = [logging.getLogger(name) for name in _NOISY]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            if logger.level == logging.ERROR:  # importing a library sets its own
+                logger.setLevel(level)
 
 
 def broken(name: Library, error: BaseException) -> ModelError:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from compresslab.distillation import Recipe, checks, control_of, learn, validation_score
 from compresslab.distillation.reduction import told as reduction_told
@@ -27,7 +27,7 @@ class Distill(Recipe):
     kind: ClassVar[str] = "distill"
     version: ClassVar[int] = 2
 
-    student: StudentSpec | None = None
+    student: StudentSpec | None = Field(None, strict=False)
     """The network that learns; it starts anew. Null goes on with the incoming one."""
     transfer: Transfer | None = None
     """Of a model of two towers, images and texts without a partner to distil on as well: `[{images: FOLDER}, {text:

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from compresslab.candidate import Candidate, TorchModel
+from compresslab.candidate import Candidate, TorchModel, Towers
 from compresslab.distillation import Recipe, learn
 from compresslab.quantization import (
     DynamicSettings,
@@ -176,6 +176,7 @@ class Quantize(QuantizerSettings):
         return self.converted(prepared, candidate, context, told, attempt)
 
     def _by_backend(self, candidate: Candidate, context: Context) -> Candidate:
+        assert not isinstance(candidate.model, Towers), "each tower is quantized by itself"
         model, found = by_backend(self, candidate.model, list(self._batches(context)), context)
         decisions: dict[str, Any] = {"mode": "ptq"}
         if self.backend != "dynamic":  # what is quantized as it comes calibrates nothing

@@ -162,6 +162,8 @@ def embedding_task(
         raise DataError(
             f"`benchmarks.{name}` has the name of the task, so results could not tell them apart; rename it"
         )
+    if "validation" in benchmarks:
+        raise DataError("`benchmarks.validation` has the name of a split, which has sample sets too; rename it")
     hashes = {part: sample_hashes(one.inputs) for part, one in parts.items()}
     ids = {part: ids_of(one) for part, one in hashes.items()}
     train, merged = _one_group_a_sample(parts["train"], ids["train"])

@@ -106,9 +106,19 @@ class TextData(TextSettings):
                 f"`validation_data` and `test_data` stand beside {', '.join(f'`{one}`' for one in _FILES)}; `{kind}` "
                 "has its own splits, or they are taken from its training data"
             )
-        if kind in _FILES and not str(getattr(self, kind)).lower().endswith(_ENDS[kind]):
-            raise ValueError(f"`{kind}` must be a file that ends in {' or '.join(_ENDS[kind])}")
+        if kind in _FILES:
+            require_ending(kind, getattr(self, kind))
         return self
+
+
+def require_ending(kind: str, path: str) -> None:
+    """Refuses a file given as another kind than its name says, which is how it will be read.
+
+    Raises:
+        ValueError: It is called otherwise.
+    """
+    if not path.lower().endswith(_ENDS[kind]):
+        raise ValueError(f"`{kind}` must be a file that ends in {' or '.join(_ENDS[kind])}")
 
 
 class ReadsTexts(Protocol):

@@ -18,7 +18,7 @@ from compresslab.settings import FilePath, Settings
 from compresslab.tasks.benchmark import Benchmark
 from compresslab.tasks.embedding import embedding_task
 from compresslab.tasks.objective import Embeddings
-from compresslab.tasks.text_data import TextSettings, length_notes, preprocessing_of, unlabelled
+from compresslab.tasks.text_data import TextSettings, length_notes, preprocessing_of, require_ending, unlabelled
 from compresslab.user_code import CodeReference
 
 if TYPE_CHECKING:
@@ -52,11 +52,16 @@ class TextPairs(Settings):
 
     @model_validator(mode="after")
     def _check_one_source(self) -> TextPairs:
-        the_one(self, SOURCES)
+        kind = the_one(self, SOURCES)
+        if kind in _FILES:
+            require_ending(kind, getattr(self, kind))
         return self
 
-    def parts(self, metric: EmbeddingMetric) -> dict[str, Grouped]:
-        """`train`, and perhaps `validation` and `test`, with what the metric reads.
+    def parts(self, *, scored: bool) -> dict[str, Grouped]:
+        """`train`, and perhaps `validation` and `test`.
+
+        Args:
+            scored: Whether the pairs of a file have scores, or are queries with their documents.
 
         Raises:
             DataError: They are missing or broken.
@@ -65,9 +70,9 @@ class TextPairs(Settings):
             return grouped_of_python(self.python)
         path = self.csv or self.jsonl or self.parquet
         assert path is not None, "exactly one source is given"
-        if metric in RETRIEVAL_METRICS:
-            return {"train": pairs_of_file(Path(path), self.query, self.document)}
-        return {"train": scored_pairs_of_file(Path(path), self.query, self.document, self.score)}
+        if scored:
+            return {"train": scored_pairs_of_file(Path(path), self.query, self.document, self.score)}
+        return {"train": pairs_of_file(Path(path), self.query, self.document)}
 
     @property
     def place(self) -> str:
@@ -88,7 +93,8 @@ class TextEmbedding(TextSettings):
     """Queries and documents in groups, which the network brings together; or texts to distil on, and what judges it."""
 
     pairs: TextPairs
-    """Where training, validation and test texts come from. Training texts without groups can only be distilled."""
+    """Where training, validation and test texts come from. Training texts without groups can only be distilled. Of a
+    file the pairs are queries with their documents, whatever the metric: nothing is learned from scores."""
     validation_pairs: TextPairs | None = None
     """What all decisions are made on, instead of a part of `pairs`."""
     test_pairs: TextPairs | None = None
@@ -114,10 +120,10 @@ class TextEmbedding(TextSettings):
             ModelError: The model does not fit the tokenizer.
         """
         how = preprocessing_of(self, model)
-        parts = self.pairs.parts(self.metric)
+        parts = self.pairs.parts(scored=False)
         for split, given in (("validation", self.validation_pairs), ("test", self.test_pairs)):
             if given is not None:
-                parts[split] = given.parts(self.metric)["train"]
+                parts[split] = given.parts(scored=self.metric not in RETRIEVAL_METRICS)["train"]
         parts |= {split: Grouped(rows.texts, None) for split, rows in unlabelled(self).items()}
         task = embedding_task(
             self.name or re.sub(r"[^\w.-]+", "_", self.pairs.place),
@@ -134,7 +140,7 @@ class TextEmbedding(TextSettings):
 
 
 def _benchmark(name: str, source: TextBenchmark) -> Benchmark:
-    found = source.parts(source.metric)["train"]
+    found = source.parts(scored=source.metric not in RETRIEVAL_METRICS)["train"]
     if found.targets is None:
         key = "groups" if source.metric in RETRIEVAL_METRICS else "scores"
         raise DataError(f"`benchmarks.{name}`: `{source.metric}` needs `{key}`, but there are only texts")

@@ -77,7 +77,7 @@ def test_queries_look_among_the_teachers_documents_where_widths_are_equal(measur
     (shop,) = made._benchmarks
     ours, theirs = answered(0.8, 1), answered(0.3, 2)
     student = Digest("student")
-    made._outputs = {("student", shop.name): ours}
+    made._outputs = {("student", id(shop.inputs)): ours}
     teacher = Answers("teacher", {shop.name: theirs})
     found = made._against_teacher_index(student, teacher, (shop,))["shop/recall@1"]
     mixed = np.concatenate([ours[:20], theirs[20:]])

@@ -1,6 +1,7 @@
 """`timm` and `hf` as a pipeline says them."""
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from compresslab.models.architecture import save
 from compresslab.models.check import require_fit, require_same_names
 from compresslab.models.hf_net import label_names, open_hf
 from tests.models.cutting import settle
+from tests.texts import save_distilbert
 
 ROOT = Path(__file__).parents[2]
 SIGNATURE = Signature("images", 3, 3)
@@ -312,6 +314,41 @@ def test_a_library_that_cannot_be_imported_is_told(monkeypatch):
     monkeypatch.setattr(libraries, "import_module", fail)
     with pytest.raises(ModelError, match="torchvision::nms does not exist; torchvision is not the build that belongs"):
         ModelSpec(timm="resnet18").build(SIGNATURE)
+
+
+BESIDE_A_BROKEN_TORCHVISION = """
+import sys
+from compresslab.models.hf_net import open_hf
+module, _ = open_hf(sys.argv[1], "text-classification")
+import torch
+print(list(module(torch.ones(2, 4, dtype=torch.int64)).shape), "torchvision" in sys.modules)
+"""
+
+
+def test_a_torchvision_of_another_torch_keeps_no_text_network_away_and_opening_one_says_nothing(tmp_path):
+    """One cannot be used, and networks for texts need none. What libraries log of it is no news to anybody."""
+    folder = save_distilbert(tmp_path / "model")
+    weights = safetensors.torch.load_file(folder / "model.safetensors")
+    weights["left_over"] = torch.ones(2)  # transformers would warn at length
+    safetensors.torch.save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    (tmp_path / "torchvision").mkdir()
+    (tmp_path / "torchvision" / "__init__.py").write_text(
+        "raise RuntimeError('operator torchvision::nms does not exist')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", BESIDE_A_BROKEN_TORCHVISION, str(folder)],
+        capture_output=True, text=True, cwd=ROOT, env={"PYTHONPATH": f"{tmp_path}:{ROOT}"},
+    )  # fmt: skip
+    assert (done.stdout, done.stderr, done.returncode) == ("[2, 3] False\n", "", 0)
+
+
+def test_what_libraries_log_is_back_afterwards():
+    before = logging.getLogger("torchao").level
+    with libraries.quiet():
+        assert not logging.getLogger("torchao.anything").isEnabledFor(logging.WARNING)
+        assert logging.getLogger("torchao.anything").isEnabledFor(logging.ERROR)
+        assert logging.getLogger("compresslab").isEnabledFor(logging.WARNING)
+    assert logging.getLogger("torchao").level == before
 
 
 def test_nothing_of_them_is_imported_unless_asked_for():

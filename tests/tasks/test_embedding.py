@@ -73,7 +73,8 @@ def test_benchmarks_are_part_of_the_task_and_tell_what_they_are(write):
     task = write(benchmarks={"shop": (shop, "ndcg@10"), "human": (pairs, "similarity")}).load()
     assert task.benchmark_metrics == ("shop/ndcg@10", "human/similarity")
     assert {name: len(inputs) for name, inputs in task.sample_sets.items()} == {
-        "shop/queries": 29, "shop/documents": 361, "human/samples": 40,
+        "validation/queries": 10, "validation/documents": 20, "shop/queries": 29, "shop/documents": 361,
+        "human/samples": 40,
     }  # fmt: skip
     assert (
         "`shop`: 303 of 361 documents are of a group without a query; they can only be found by mistake" in task.notes
@@ -105,6 +106,7 @@ def test_what_cannot_be_measured_is_told_before_anything_is_trained(write):
             r"`benchmarks.shop`: 1 of 2 queries have no document of their gr",
         ),
         ({"own": (DATA, "recall@1")}, "`benchmarks.own` has the name of the task"),
+        ({"validation": (DATA, "recall@1")}, "`benchmarks.validation` has the name of a split"),
         ({"shop": (lonely, "similarity")}, "`benchmarks.shop`: `similarity` needs pairs"),
         ({"shop": ({"features": DATA["features"]}, "recall@1")}, "of `recall@1` needs `groups`"),
         (

@@ -130,12 +130,22 @@ def test_what_cannot_be_is_refused(tmp_path, stages, told):
             "model: {residual: {widths: [8]}, weights: a.pt, text: {mlp: {widths: [8]}}}\n",
             r"so `residual` and `weights` can",
         ),
+        ("model: {onnx: a.onnx, text: {mlp: {widths: [8]}}}\n", r"so `onnx` cannot stand beside them"),
+        (
+            "model: {image: {onnx: a.onnx}, text: {mlp: {widths: [8]}}}\n",
+            r"`image.onnx`: an ONNX file cannot be one of two towers",
+        ),
     ],
 )
 def test_a_model_of_one_tower_is_none(tmp_path, text, told):
     head = HEAD.splitlines(keepends=True)[0]
     with pytest.raises(ConfigError, match=told):
         loaded(tmp_path, f"{head}{text}stages: [{{quantize: {{}}}}]\n")
+
+
+def test_a_teachers_tower_is_no_onnx_file_either(tmp_path):
+    with pytest.raises(ConfigError, match=r"teacher.*`text.onnx`: an ONNX file cannot be one of two towers"):
+        loaded(tmp_path, TEXT + "teacher: {image: {checkpoint: a}, text: {onnx: a.onnx}}\n")
 
 
 def test_towers_are_for_models_that_have_them(tmp_path):

@@ -65,6 +65,12 @@ def test_a_file_that_is_no_onnx_is_refused(tmp_path):
     [
         ({}, 3, 5, r"gives shape \[2, 2\] for 2 inputs, but the task has 5 labels and needs \[2, 5\]"),
         ({}, 3, 1, r"the task asks for one number a sample"),
+        (
+            {"shape": ("n", "m", 3)},
+            (1, 3),
+            None,
+            r"\[2, 1, 2\] for 2 inputs, .* an embedding of each and needs \[2, width\]",
+        ),
         ({}, 4, 2, r"takes `data_0` .*, but the task's inputs are \[4\] a sample"),
         ({"weight": np.nan}, 3, 2, "gives NaN or infinity on the task's own inputs"),
         ({"shape": ("n", "d")}, 4, 2, r"does not run on inputs of shape \[2, 4\]"),
@@ -73,7 +79,11 @@ def test_a_file_that_is_no_onnx_is_refused(tmp_path):
 def test_a_graph_for_another_task_is_refused(made, width, outputs, message, tmp_path):
     model = open_onnx(graph(tmp_path, **made))
     with pytest.raises(ModelError, match=message):
-        require_onnx_fit(model, np.ones((2, width), np.float32), outputs)
+        require_onnx_fit(model, np.ones((2, *np.atleast_1d(width)), np.float32), outputs)
+
+
+def test_an_embedding_may_have_any_width(tmp_path):
+    require_onnx_fit(open_onnx(graph(tmp_path, classes=7)), np.ones((2, 3), np.float32), None)
 
 
 def test_the_digest_is_of_the_weights_too_where_they_lie_in_a_file_of_their_own(tmp_path):

@@ -74,6 +74,11 @@ def test_both_directions_are_told_and_their_mean_chooses(task):
     assert there.inputs is pairs.inputs, "so that they are predicted once"
 
 
+def test_one_tower_alone_searches_nothing(task):
+    views = task.of_width(8).towers
+    assert [dict(view.sample_sets) for view in views.values()] == [{}, {}], "its groups have no queries"
+
+
 def test_another_order_of_the_source_gives_the_same_splits(tmp_path, task):
     shuffled = own(tmp_path, BASE.format("")).load(tmp_path / "one")
     turned = own(

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from compresslab import wheels
-from compresslab.wheels import local_folder, packages_folder, wheel
 from compresslab.errors import DataError
+from compresslab.wheels import local_folder, packages_folder, wheel
 
 
 @pytest.fixture(autouse=True)

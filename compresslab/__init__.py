@@ -40,7 +40,16 @@ if TYPE_CHECKING:
     from compresslab.stage import Context, Stage
     from compresslab.stages import Distill, Mutual, Prune, Quantize, Train
     from compresslab.store import Store
-    from compresslab.tasks import EmbeddingTask, ImageClassification, Regression, Task, TaskSpec
+    from compresslab.tasks import (
+        EmbeddingTask,
+        ImageClassification,
+        Regression,
+        Task,
+        TaskSpec,
+        TextClassification,
+        TextEmbedding,
+        TextRegression,
+    )
     from compresslab.teacher import TeacherSpec
 
 _HOMES = {
@@ -63,7 +72,10 @@ _HOMES = {
     "compresslab.stage": ("Context", "Stage"),
     "compresslab.stages": ("Distill", "Mutual", "Prune", "Quantize", "Train"),
     "compresslab.store": ("Store",),
-    "compresslab.tasks": ("EmbeddingTask", "ImageClassification", "Regression", "Task", "TaskSpec"),
+    "compresslab.tasks": (
+        "EmbeddingTask", "ImageClassification", "Regression", "Task", "TaskSpec", "TextClassification", "TextEmbedding",
+        "TextRegression",
+    ),
     "compresslab.teacher": ("TeacherSpec",),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -111,6 +123,9 @@ __all__ = [
     "Task",
     "TaskSpec",
     "TeacherSpec",
+    "TextClassification",
+    "TextEmbedding",
+    "TextRegression",
     "TorchModel",
     "Train",
     "dump_pipeline",

@@ -173,7 +173,7 @@ def test_importance_that_reads_labels_is_refused_where_calibration_has_none(
     train, distil, prune, quantize = finished_run.pipeline.stages
     stages = (train, distil, prune.model_copy(update={"importance": "taylor"}), quantize)
     pipeline = replace(finished_run.pipeline, task=task, stages=stages)
-    message = r"stages\[2\]\.prune\.importance: `taylor` asks .* `calibration_data` has no labels; use `magnitude`"
+    message = r"stages\[2\]\.prune\.importance: `taylor` asks .* samples have no labels; use `magnitude`"
     for call in (run, plan):
         with pytest.raises(ConfigError, match=message):
             call(pipeline, tmp_path / "out")

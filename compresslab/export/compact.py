@@ -53,7 +53,7 @@ def _name_nodes(graph: ir.Graph) -> None:
 
 
 def _layer_name(node: ir.Node) -> str | None:
-    """`blocks.0.conv1` for the node that `blocks.0.conv1.weight` goes to, else what torch called it, cut short."""
+    """`blocks.0.conv1` for what multiplies by `blocks.0.conv1.weight`, else what torch called the node, cut short."""
     if node.op_type in ("QuantizeLinear", "DequantizeLinear", "Relu", "Constant"):
         return None
     for value in node.inputs[1:]:
@@ -61,7 +61,18 @@ def _layer_name(node: ir.Node) -> str | None:
         source = producer.inputs[0] if producer is not None and producer.op_type == "DequantizeLinear" else value
         if source is not None and source.is_initializer() and (source.name or "").endswith(".weight"):
             return str(source.name).removesuffix(".weight")
-    return (node.name or "").removeprefix("node_") or None
+    return _name_by_bias(node) or (node.name or "").removeprefix("node_") or None
+
+
+def _name_by_bias(node: ir.Node) -> str | None:
+    """Of a float layer of sequences: its weights were transposed and have lost their name, its bias has not."""
+    if node.op_type != "MatMul" or node.inputs[1] is None or not node.inputs[1].is_initializer():
+        return None
+    for user, _ in node.outputs[0].uses():
+        for value in user.inputs if user.op_type == "Add" else ():
+            if value is not None and value.is_initializer() and (value.name or "").endswith(".bias"):
+                return str(value.name).removesuffix(".bias")
+    return None
 
 
 def _drop_default_attributes(node: ir.Node, opset: int) -> None:

@@ -18,6 +18,11 @@ _ELIGIBLE_DYNAMIC = ("Conv", "Gemm", "MatMul", "MatMulInteger", "ConvInteger")
 _MOVES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "MaxPool", "Identity")
 _NORMALIZATIONS = ("LayerNormalization", "RMSNormalization")
 _FUSED_CLAMPS = ("Relu", "Clip")
+# Activations that ONNX Runtime computes in float only, whatever is around them.
+_FLOAT_ACTIVATIONS = (
+    "HardSwish", "HardSigmoid", "Elu", "Selu", "Celu", "Gelu", "Erf", "Mish", "PRelu", "Softplus", "Softsign", "Tanh",
+    "ThresholdedRelu",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,26 @@ class GraphReading:
             ):
                 yield node
 
+    def interrupting(self) -> Iterator[onnx.NodeProto]:
+        """The activations between integers that have no integer kernel, in the file's order.
+
+        Each costs two conversions beside itself. One that has floats on a side anyway interrupts nothing.
+        """
+        for node in self.nodes:
+            readers = (reader.op_type for reader in self.readers.get(node.output[0], []))
+            if node.op_type in _FLOAT_ACTIVATIONS and self.dequantized(node.input[0]) and "QuantizeLinear" in readers:
+                yield node
+
+    def name(self, node: onnx.NodeProto) -> str:
+        """By which a reader may find it; of an activation, which has no weights, the layer that it is of."""
+        if node.op_type in _FLOAT_ACTIVATIONS:
+            maker = self.makers.get(node.input[0])
+            while maker is not None and maker.op_type in ("QuantizeLinear", "DequantizeLinear", *_MOVES):
+                maker = self.makers.get(maker.input[0])
+            if maker is not None and maker.name:
+                return f"behind {maker.name}"
+        return node.name or str(node.output[0])
+
     def _stream(self) -> frozenset[str]:
         """The sums that a LayerNormalization reads, perhaps by way of other sums, and those that such a sum goes to.
 
@@ -96,6 +121,8 @@ class GraphReading:
 
     def reason(self, node: onnx.NodeProto) -> str:
         """Why the node has no integer kernel, as far as the graph tells."""
+        if node.op_type in _FLOAT_ACTIVATIONS:
+            return f"ONNX Runtime {onnxruntime.__version__} has no integer kernel for {node.op_type}"
         # Weights first: they tell more than what is around the operator.
         for name in reversed(node.input[:2]):
             if name in self.constants and not self.dequantized(name):

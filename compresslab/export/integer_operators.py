@@ -29,6 +29,9 @@ def integer_operators(path: Path, options: SessionOptions) -> IntegerOperators:
     are not counted: they do no arithmetic of their own, or are fused. In a graph that is quantized as its values come
     only the products are eligible; in a float model nothing is.
 
+    An activation that stands between integers and has no integer kernel, such as hard swish, is not eligible; it is
+    named among those in float all the same, behind the others.
+
     Raises:
         ArtifactError: ONNX Runtime cannot open the file.
     """
@@ -37,15 +40,16 @@ def integer_operators(path: Path, options: SessionOptions) -> IntegerOperators:
         return IntegerOperators(0, 0)
     source = GraphReading.of(model)
     eligible = {f"operator<{index}>": node for index, node in enumerate(source.eligible())}
-    names = {tag: node.name for tag, node in eligible.items()}
+    names = {tag: source.name(node) for tag, node in eligible.items()}
+    interrupting = [_line(source, node, source.name(node)) for node in source.interrupting()]
     kernels = _kernels(model, eligible, options)
     integer = [tag for tag in eligible if any(tag in kernel for kernel in kernels)]
-    floating = tuple(
-        f"{names[tag] or node.output[0]} ({node.op_type}): {source.reason(node)}"
-        for tag, node in eligible.items()
-        if tag not in integer
-    )
-    return IntegerOperators(len(eligible), len(integer), floating)
+    floating = tuple(_line(source, node, names[tag]) for tag, node in eligible.items() if tag not in integer)
+    return IntegerOperators(len(eligible), len(integer), (*floating, *interrupting))
+
+
+def _line(source: GraphReading, node: onnx.NodeProto, name: str) -> str:
+    return f"{name} ({node.op_type}): {source.reason(node)}"
 
 
 def faithful(path: Path, options: SessionOptions) -> SessionOptions:

@@ -30,8 +30,8 @@ _DIGITS = 4
 class OperatorTime:
     """An operator that has an integer kernel, by the name it has in the file, and what it takes in a call.
 
-    An operator that is fused into another takes nothing. `integer` says whether it ran as an integer kernel, `reason`
-    why it did not.
+    So is an activation that stands between integers and has none. An operator that is fused into another takes nothing.
+    `integer` says whether it ran as an integer kernel, `reason` why it did not.
     """
 
     name: str
@@ -43,7 +43,7 @@ class OperatorTime:
 
 @dataclass(frozen=True)
 class GraphTimes:
-    """`operators` in the file's order; `kernels` are all that ran, those of other operators too."""
+    """`operators` in the file's order, activations behind the others; `kernels` are all that ran."""
 
     operators: tuple[OperatorTime, ...]
     kernels: tuple[KernelTime, ...]
@@ -59,6 +59,8 @@ def operator_times(
 ) -> GraphTimes:
     """What every operator that has an integer kernel takes, be the graph quantized or not.
 
+    And what those activations take that interrupt the integers of a quantized one.
+
     Args:
         path: The ONNX file.
         options: How it is run.
@@ -70,12 +72,13 @@ def operator_times(
     """
     model = onnx.load(str(path))
     source = GraphReading.of(model)
-    eligible = list(source.eligible())
-    told = [(node.name or node.output[0], node.op_type, source.reason(node)) for node in eligible]
+    eligible = [*source.eligible(), *source.interrupting()]
+    told = [(source.name(node), node.op_type, source.reason(node)) for node in eligible]
     # Blocked convolutions forget their names: they are called after what they give.
     results = [{f"{name}_nchwc" for name in (node.output[0], source.after(node))} for node in eligible]
     for index, node in enumerate(eligible):
         node.name = f"operator<{index}>"
+    _open_hard_swishes(model.graph)
     with TemporaryDirectory() as folder:
         draft = Path(folder, "tagged.onnx")
         onnx.save(model, str(draft))
@@ -114,6 +117,22 @@ def with_times(
         if not one.integer
     )
     return replace(found, in_float=left, time=_shares(times.kernels, times.total))
+
+
+def _open_hard_swishes(graph: onnx.GraphProto) -> None:
+    """Each becomes the two operators that ONNX Runtime makes of it, which would have no names."""
+    nodes = []
+    for node in graph.node:
+        if node.op_type != "HardSwish":
+            nodes.append(node)
+            continue
+        gate = f"{node.output[0]}/gate"
+        nodes += [
+            onnx.helper.make_node("HardSigmoid", node.input, [gate], f"{node.name}/gate", alpha=1 / 6, beta=0.5),
+            onnx.helper.make_node("Mul", [node.input[0], gate], node.output, f"{node.name}/product"),
+        ]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _shares(kernels: Sequence[KernelTime], total: float) -> dict[str, float]:

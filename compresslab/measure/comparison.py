@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from compresslab.measure.intervals import latency_ratio
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from compresslab.measure.artifact import Manifest
     from compresslab.measure.measurement import Estimate, Verdict
     from compresslab.measure.samples import LatencySamples
@@ -71,13 +73,17 @@ def reasons(comparison: Comparison, this: Manifest, other: Manifest) -> tuple[st
 
 def _why_integers_do_not_pay(comparison: Comparison, this: Manifest) -> tuple[str, ...]:
     operators = this.integer_operators
+    left = operators.eligible - operators.integer
     found = []
-    if operators.integer < operators.eligible:
-        named = "; ".join(operators.floating[:_FLOATING_NAMED])
-        more = len(operators.floating) - _FLOATING_NAMED
+    if left > 0:
         found.append(
-            f"{operators.eligible - operators.integer} of {operators.eligible} operators that have an integer kernel "
-            f"run in float{': ' if named else ''}{named}{f'; and {more} more' if more > 0 else ''}"
+            f"{left} of {operators.eligible} operators that have an integer kernel "
+            f"run in float{_named(operators.floating[:left])}"
+        )
+    if interrupting := operators.floating[left:]:
+        found.append(
+            f"{len(interrupting)} operators between integers have no integer kernel, so that values are converted "
+            f"before and after{_named(interrupting)}"
         )
     if max(comparison.this_ms, comparison.other_ms) < _SMALL_MS:
         found.append(
@@ -85,6 +91,11 @@ def _why_integers_do_not_pay(comparison: Comparison, this: Manifest) -> tuple[st
             "quantize and dequantize nodes cost more than integer arithmetic saves"
         )
     return tuple(found)
+
+
+def _named(lines: Sequence[str]) -> str:
+    more = len(lines) - _FLOATING_NAMED
+    return f"{': ' if lines else ''}{'; '.join(lines[:_FLOATING_NAMED])}{f'; and {more} more' if more > 0 else ''}"
 
 
 def _why_arithmetic_does_not_pay(comparison: Comparison, this: Manifest, other: Manifest) -> tuple[str, ...]:

@@ -10,18 +10,17 @@ Targets of pairs are scores: rows 2i and 2i + 1 are pair i, and both have its sc
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from compresslab.errors import DataError
 from compresslab.measure import score_metrics as scores
+from compresslab.measure.groups import Rows, groups_of, is_query
 
 if TYPE_CHECKING:
     from compresslab.measure.metrics import Floats, Outputs, Targets
-
-Rows: TypeAlias = npt.NDArray[np.int64]
 
 # Cosines in float32 are off by some 1e-7.
 _DECIMALS = 6
@@ -30,17 +29,6 @@ _CHUNK = 16_000_000
 # Of more samples, so many are compared with each other: 130,000 pairs.
 _COMPARED = 512
 _SHOWN = 5
-
-
-def is_query(targets: Targets) -> npt.NDArray[np.bool_]:
-    """Which rows are queries [n]; the others are documents."""
-    queries: npt.NDArray[np.bool_] = targets < 0
-    return queries
-
-
-def groups_of(targets: Targets) -> Rows:
-    """The group of each query and document [n]."""
-    return np.where(is_query(targets), -(targets + 1), targets).astype(np.int64)
 
 
 def check_retrieval(outputs: Outputs, targets: Targets) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from compresslab.measure.embedding_metrics import is_query
+from compresslab.measure.groups import is_query
 from compresslab.measure.measurement import IndexEffects
 from compresslab.measure.quality import quality, quality_delta
 

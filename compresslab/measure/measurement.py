@@ -73,6 +73,8 @@ class Fidelity:
 class InFloat:
     """An operator of a quantized graph that has an integer kernel and runs in float all the same.
 
+    Or an activation between integers that has none.
+
     `share` is its part of the time that ONNX Runtime's profile counts, from 0 to 1.
     """
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from compresslab.measure.bench import BenchSettings, interleaved, peak_rss_mb
 from compresslab.measure.comparison import compare, reasons
-from compresslab.measure.embedding_metrics import is_query
 from compresslab.measure.evaluate import Answers, EvalBenchmark, EvalSplit, predict
+from compresslab.measure.groups import is_query
 from compresslab.measure.index_effects import index_effects
 from compresslab.measure.latency import summarise
 from compresslab.measure.machine import fingerprint

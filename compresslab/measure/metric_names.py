@@ -46,7 +46,7 @@ def _tag(value: Any) -> str:
     return "own" if isinstance(value, str) and value.startswith(OWN) else "known"
 
 
-OwnMetric = Annotated[str, AfterValidator(_located), Field(examples=["python:module:function"])]
+OwnMetric = Annotated[str, Field(pattern=f"^{OWN}", examples=["python:module:function"]), AfterValidator(_located)]
 """`python:module:function` of the user's own, which takes `outputs` [n, outputs] and `targets` [n]; more is better."""
 AnyClassMetric: TypeAlias = Annotated[
     Annotated[ClassMetric, Tag("known")] | Annotated[OwnMetric, Tag("own")], Discriminator(_tag)

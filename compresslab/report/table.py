@@ -261,8 +261,9 @@ def float_table(results: Results) -> Table | None:
         for one in sorted(point["integer_operators"].get("in_float", []), key=lambda one: -one["share"])
     ]
     caption = (
-        "Operators in float: of the quantized models, those that have an integer kernel and do without. Shares are of "
-        "the time inside kernels by ONNX Runtime's profile at the deployment point."
+        "Operators in float: of the quantized models, those that have an integer kernel and do without, and "
+        "activations between integers that have none. Shares are of the time inside kernels by ONNX Runtime's profile "
+        "at the deployment point."
     )
     return Table(caption, columns, tuple(rows)) if rows else None
 

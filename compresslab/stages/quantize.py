@@ -112,7 +112,8 @@ class Quantize(QuantizerSettings):
             ModelError: The network cannot be traced, or has nothing that can be quantized.
             DataError: The calibration samples are not finite, or all alike.
         """
-        context = context.reading(candidate.network)
+        if isinstance(candidate.model, TorchModel):  # a graph reads as the task says
+            context = context.reading(candidate.model)
         if self.backend != "own":
             return (self._by_backend(candidate, context),)
         if self.mode == "auto":

@@ -8,6 +8,7 @@ from compresslab.tasks.regression import Regression
 from compresslab.tasks.spec import TaskSpec
 from compresslab.tasks.task import Split, Task
 from compresslab.tasks.text_classification import TextClassification
+from compresslab.tasks.text_embedding import TextEmbedding
 from compresslab.tasks.text_regression import TextRegression
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Task",
     "TaskSpec",
     "TextClassification",
+    "TextEmbedding",
     "TextRegression",
     "embedding_task",
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from compresslab.data.identity import ids_of, sample_hashes
-from compresslab.measure.embedding_metrics import groups_of, is_query
+from compresslab.measure.groups import groups_of, is_query
 from compresslab.measure.metric_names import RETRIEVAL_METRICS
 
 if TYPE_CHECKING:

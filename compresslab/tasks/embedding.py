@@ -19,7 +19,7 @@ from compresslab.data.grouped import Grouped, load_grouped_npz
 from compresslab.data.identity import ids_of, sample_hashes
 from compresslab.data.splits import prove_disjoint
 from compresslab.errors import DataError
-from compresslab.measure.embedding_metrics import groups_of, is_query
+from compresslab.measure.groups import groups_of, is_query
 from compresslab.measure.metric_names import RETRIEVAL_METRICS, EmbeddingMetric
 from compresslab.one_of import the_one
 from compresslab.settings import FilePath, Settings

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from compresslab.data.mixing import mixing
 from compresslab.digest import code_digest, digest_of
 from compresslab.errors import DataError
-from compresslab.measure.embedding_metrics import groups_of
+from compresslab.measure.groups import groups_of
 from compresslab.measure.metric_names import OWN, label_of
 from compresslab.models import Signature
 from compresslab.tasks.benchmark import Benchmark, content_digest

@@ -19,7 +19,7 @@ from compresslab.distillation.preflight import require_trainable
 from compresslab.distillation.reduction import reduction
 from compresslab.distillation.terms import LossTerm
 from compresslab.errors import BadInput, ModelError
-from compresslab.measure.embedding_metrics import groups_of
+from compresslab.measure.groups import groups_of
 from compresslab.tasks import EmbeddingTask, Task
 from compresslab.teacher import OUTPUT
 from compresslab.testing import context, grouped, tiny_embedder

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from compresslab.data.augmentation import Augmentation
 from compresslab.distillation import Recipe
 from compresslab.distillation.terms import Huber, Kd, TaskTerm
 from compresslab.errors import BadInput, ModelError
+from compresslab.measure.preprocessing import FeaturePreprocessing
+from compresslab.tasks import Classes, Objective, Score, Split, Task
+from compresslab.tasks.task import Targets
 from compresslab.testing import tiny_candidate
 
-CLASSES = SimpleNamespace(labels=("a", "b"), name="stripes")
-NUMBER = SimpleNamespace(labels=(), name="scores")
+
+def task(name: str, objective: Objective, targets: Targets | None) -> Task:
+    rows = np.arange(2)
+    inputs = np.eye(2, 3, dtype=np.float32)
+    train = Split("train", inputs, targets, rows.astype(np.uint64), "", "train", rows, 2)
+    how = FeaturePreprocessing(width=3)
+    return Task(name, objective, {"train": train}, how, Augmentation(), "any", "")
+
+
+CLASSES = task("stripes", Classes(("a", "b")), np.array([0, 1]))
+NUMBER = task("scores", Score("score", 0.0, 1.0), np.array([0.5, 1.5], np.float32))
 
 
 def recipe(**settings: Any) -> Recipe:

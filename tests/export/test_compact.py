@@ -93,3 +93,16 @@ def test_equal_constants_are_stored_once(graph):
 def test_the_same_graph_gives_the_same_bytes(graph):
     model = graph([make_node("Relu", ["input"], ["logits"])], {}, ["batch", 4, 9, 9], ["batch", 4, 9, 9])
     assert compacted(model).SerializeToString() == compacted(compacted(model)).SerializeToString()
+
+
+def test_a_float_layer_of_sequences_has_its_layers_name(graph):
+    """Its weights come transposed and nameless; profiles and reports must be able to say which layer it is."""
+    model = graph(
+        [make_node("MatMul", ["input", "val_3"], ["m"], name="node_MatMul_3"),
+         make_node("Add", ["m", "block.out.bias"], ["a"], name="node_linear"),
+         make_node("MatMul", ["a", "a"], ["p"], name="node_matmul"),
+         make_node("Add", ["p", "block.out.bias"], ["logits"])],
+        {"val_3": np.eye(9, dtype=np.float32), "block.out.bias": np.ones(9, np.float32)},
+        ["batch", 4, 9, 9], ["batch", 4, 9, 9],
+    )  # fmt: skip
+    assert [node.name for node in compacted(model).graph.node][:3] == ["block.out", "linear", "matmul"]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx.helper import make_node
 
@@ -95,6 +96,20 @@ def test_a_sum_that_only_normalizations_read_is_not_eligible(graph, tmp_path, no
     ]  # fmt: skip
     found = count(graph, nodes, tmp_path)
     assert (found.integer, found.eligible) == (1, eligible)
+
+
+def test_an_activation_between_integers_without_an_integer_kernel_is_named(graph, tmp_path):
+    """It is not eligible, and costs two conversions beside itself: the report must not say that all is integer."""
+    nodes = quantized_block([*qdq("c", "y"), make_node("HardSwish", ["y"], ["h"], name="n0"), *qdq("h", "logits")])
+    found = count(graph, nodes, tmp_path)
+    assert (found.integer, found.eligible) == (1, 1)
+    reason = f"ONNX Runtime {onnxruntime.__version__} has no integer kernel for HardSwish"
+    assert found.floating == (f"behind first (HardSwish): {reason}",)
+
+
+def test_an_activation_beside_floats_interrupts_nothing(graph, tmp_path):
+    nodes = quantized_block([*qdq("c", "y"), make_node("HardSwish", ["y"], ["logits"])])
+    assert count(graph, nodes, tmp_path).floating == ()
 
 
 def test_a_file_that_cannot_be_run(tmp_path):

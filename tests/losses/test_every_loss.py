@@ -15,6 +15,7 @@ from compresslab import losses
 LABELS = torch.tensor([0, 6, 3, 3, 1])
 MASK = torch.tensor([[True, True, True, False], [True, True, False, False]])
 POSITIVES = torch.eye(5, dtype=torch.bool) | (LABELS[:, None] == LABELS)
+GROUPS = torch.tensor([-1, 0, 0, -2, 1])
 LOGITS, EMBEDDINGS, HIDDEN = (5, 7), (5, 6), (2, 4, 6)
 NOT_LOSSES = {"PrincipalComponents", "principal_components", "projector", "uniform_mapping"}
 
@@ -51,6 +52,8 @@ CASES = {
     "cosine": Case(lambda s, t: losses.cosine(*s, *t), (EMBEDDINGS,), (EMBEDDINGS,)),
     "mse": Case(lambda s, t: losses.mse(*s, *t), (EMBEDDINGS,), (EMBEDDINGS,)),
     "margin_mse": Case(lambda s, t: losses.margin_mse(*s, *t), ((5,), (5,)), ((5,), (5,))),
+    "grouped_contrastive": Case(lambda s, t: losses.grouped_contrastive(*s, GROUPS, 10.0), (EMBEDDINGS,), ()),
+    "grouped_margin_mse": Case(lambda s, t: losses.grouped_margin_mse(*s, *t, GROUPS), (EMBEDDINGS,), ((5, 9),)),
     "feature_mse": Case(lambda s, t: losses.feature_mse(*s, *t), (EMBEDDINGS,) * 2, (EMBEDDINGS,) * 2),
     "contrastive_kl": Case(
         lambda s, t: losses.contrastive_kl(*s, *t, 10.0, 20.0, 2.0), (EMBEDDINGS,) * 2, ((5, 9),) * 2

@@ -70,6 +70,16 @@ def test_operators_left_in_float_are_named(manifest: Manifest) -> None:
     assert why.endswith("; and 2 more")
 
 
+def test_activations_that_interrupt_the_integers_are_told_apart(manifest: Manifest) -> None:
+    """They are not among the eligible: they must not be counted, or named, as if they were."""
+    floating = ("head (Gemm): its weights are float", *(f"behind {index} (HardSwish): no kernel" for index in range(4)))
+    this = manifest.model_copy(update={"integer_operators": IntegerOperators(12, 11, floating)})
+    head, swishes = reasons(comparison("slower"), this, manifest)
+    assert head.endswith("run in float: head (Gemm): its weights are float")
+    assert swishes.startswith("4 operators between integers have no integer kernel, so that values are converted")
+    assert swishes.endswith("behind 2 (HardSwish): no kernel; and 1 more")
+
+
 def test_quantizing_a_tiny_model_costs_more_than_it_saves(manifest: Manifest) -> None:
     """The net of 8 channels: 0.061 ms in INT8 against 0.048 ms."""
     this = manifest.model_copy(update={"integer_operators": IntegerOperators(9, 9)})

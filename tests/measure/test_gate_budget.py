@@ -50,6 +50,6 @@ def test_every_limit_has_a_unit() -> None:
     """A limit that is left out there would be no limit: a budget of it alone would be refused."""
     from compresslab.measure import gate_budget
 
-    known: set[str] = set(gate_budget._UNITS) | {"retention", "batch", "threads", "graph"}
+    known: set[str] = set(gate_budget._UNITS) | {"retention", "at_least", "drop", "batch", "threads", "graph"}
     fields: dict[str, Any] = dict(GateBudget.model_fields)
     assert known == set(fields)

@@ -45,7 +45,7 @@ def test_many_cells_are_drawn_in_chunks_with_the_same_answer(monkeypatch: pytest
 def test_drawing_examples_is_drawing_counts_of_cells() -> None:
     """Many cells take another path, for speed; with few the two can be compared: the same distribution."""
     counts = np.array([5.0, 30.0, 65.0])
-    draws = [np.concatenate(list(draw(counts, 100))) for draw in (intervals._multinomial, intervals._examples)]
+    draws = [np.concatenate(list(draw(counts, 100, 2000))) for draw in (intervals._multinomial, intervals._examples)]
     for counted in draws:
         assert (counted.sum(axis=1) == 100.0).all()
     for moment in (np.mean, np.std):

@@ -317,7 +317,7 @@ def onnx_outputs(model, inputs, folder):
 
         program = to_onnx(model.module, inputs[:2], "logits")
         session = onnxruntime.InferenceSession(ir.to_proto(program).SerializeToString())
-    return session.run(None, {"input": inputs.numpy()})[0]
+    return session.run(None, {session.get_inputs()[0].name: inputs.numpy()})[0]
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -55,3 +55,18 @@ def test_what_stays_in_float_is_named_with_its_share_of_the_time(backend, build,
     )
     assert sum(one.share for one in found.in_float) <= found.time["float"] + 0.001
     assert sum(found.time.values()) == pytest.approx(1, abs=0.001)
+
+
+@pytest.mark.parametrize("backend", ["own", "onnxruntime"])
+def test_hard_swish_is_named_with_its_share_of_the_time(backend, build, images, tmp_path, to_file) -> None:
+    """As MobileNetV3 has it: ONNX Runtime takes it apart, and gives the parts no name to be found by."""
+    path = made_by(backend, build("gated").eval(), images, tmp_path, to_file)
+    found = with_times(
+        integer_operators(path, SessionOptions()), path, SessionOptions(), {"input": images[:1].numpy()}, threads=1
+    )
+    (left,) = found.in_float
+    assert left.name == "behind stem.0"
+    # `quantize_static` takes it apart itself.
+    assert left.kind == ("HardSwish" if backend == "own" else "HardSigmoid")
+    assert left.reason.endswith(f"has no integer kernel for {left.kind}")
+    assert 0 < left.share <= found.time["float"]

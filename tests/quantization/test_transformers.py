@@ -30,7 +30,8 @@ def kernels(path: Path, tmp_path: Path) -> Counter:
 
 
 def run(path: Path, example: Tensor) -> np.ndarray:
-    return open_session(path, SessionOptions(), 1).run(None, {"input": example.numpy()})[0]
+    session = open_session(path, SessionOptions(), 1)
+    return session.run(None, {session.get_inputs()[0].name: example.numpy()})[0]
 
 
 def decibels(expected: np.ndarray, found: np.ndarray) -> float:

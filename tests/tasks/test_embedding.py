@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from compresslab.errors import DataError
-from compresslab.measure.embedding_metrics import groups_of
+from compresslab.measure.groups import groups_of
 from compresslab.models import Signature
 from compresslab.tasks import Embeddings, EmbeddingTask, TaskSpec
 from compresslab.testing import grouped

@@ -334,7 +334,7 @@ def test_paths_are_beside_the_pipeline(tmp_path):
     assert spec.image_classification.npz == str(tmp_path / "own.npz")
     assert spec.image_classification.transfer == (str(tmp_path / "a"), str(tmp_path / "b.npz"))
     assert TaskSpec.model_validate(spec.model_dump(mode="json")) == spec
-    with pytest.raises(ValidationError, match="`text_regression` must be given, but got none"):
+    with pytest.raises(ValidationError, match="`text_embedding` must be given, but got none"):
         TaskSpec()
 
 

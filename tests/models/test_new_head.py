@@ -42,7 +42,7 @@ def test_the_body_is_the_folders_and_the_head_fits_the_task(folder, kind) -> Non
 
 
 def test_without_a_new_head_one_must_be_there(folder) -> None:
-    with pytest.raises(ModelError, match="no weights for `classifier.bias`, `classifier.weight`"):
+    with pytest.raises(ModelError, match=r"no weights for `classifier\.bias`, `classifier\.weight`"):
         open_hf(str(folder / "body"), "text-classification")
 
 

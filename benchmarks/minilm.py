@@ -35,7 +35,7 @@ _PARAGRAPH = re.compile(r"^ (\S.*)$")
 
 
 class MiniLM(nn.Module):
-    """Token ids int64 [n, length], padded with 0, to sentence embeddings float32 [n, 384] of length one."""
+    """Token ids int64 [n, up to LENGTH], padded with 0, to sentence embeddings float32 [n, 384] of length one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class MiniLM(nn.Module):
         """float32 [n, 384]."""
         real = (ids != 0).to(torch.float32)
         bias = ((real - 1.0) * 1e4).unsqueeze(1).unsqueeze(1)
-        x = self.norm(self.words(ids) + self.position)
+        x = self.norm(self.words(ids) + self.position[:, : ids.shape[1]])
         for layer in self.layers:
             x = layer(x, bias)
         mean = (x * real.unsqueeze(-1)).sum(1) / real.sum(1, keepdim=True)

@@ -23,7 +23,7 @@ from compresslab.export import export
 from compresslab.export.compact import compact, to_bytes
 from compresslab.export.reading import read_model
 from compresslab.export.rewrite import rewrite
-from compresslab.export.to_onnx import to_onnx
+from compresslab.export.to_onnx import IDS, to_onnx
 from compresslab.measure.artifact import load_artifact
 from compresslab.measure.evaluate import predict
 from compresslab.measure.session import SessionOptions, open_session
@@ -264,7 +264,7 @@ class SentenceRow:
         """As `Row` says."""
         rows = np.arange(max(EXAMPLES, largest_batch))
         return Subject(
-            "MiniLM", {"model": folder / FILE}, SessionOptions(), {"model": {"input": self._mixed("validation")[rows]}}
+            "MiniLM", {"model": folder / FILE}, SessionOptions(), {"model": {IDS: self._mixed("validation")[rows]}}
         )
 
     def _mixed(self, split: str) -> np.ndarray:
@@ -272,7 +272,7 @@ class SentenceRow:
 
     def _embedded(self, path: Path, ids: np.ndarray) -> np.ndarray:
         session = open_session(path, SessionOptions(), threads=torch.get_num_threads())
-        return np.concatenate([session.run(None, {"input": ids[at : at + 16]})[0] for at in range(0, len(ids), 16)])
+        return np.concatenate([session.run(None, {IDS: ids[at : at + 16]})[0] for at in range(0, len(ids), 16)])
 
     def _train(self, prepared: nn.Module, seed: int) -> None:
         """Quantization-aware, towards the embeddings in float."""

@@ -117,23 +117,28 @@ def build_hf(task: HfTask, config: Mapping[str, Any]) -> nn.Module:
     return module.float()
 
 
-def open_hf(source: str, task: HfTask) -> tuple[nn.Module, dict[str, Any]]:
+def open_hf(source: str, task: HfTask, new_outputs: int | None = None) -> tuple[nn.Module, dict[str, Any]]:
     """A network with its weights, float32, and the configuration that builds it again.
 
     Args:
         source: A folder that `save_pretrained` wrote, or a name on the hub.
         task: What it reads.
+        new_outputs: So many outputs get a new head, drawn from torch's generator, whatever the network had before;
+            None keeps its own.
 
     Raises:
         ModelError: It cannot be found or fetched, has no safetensors, lacks weights, or is for another task.
     """
     config = read_config(source)
+    if new_outputs is not None:
+        names = {str(index): f"LABEL_{index}" for index in range(new_outputs)}
+        config |= {"id2label": names, "label2id": {name: int(index) for index, name in names.items()}}
     kind = _answering(_class_of(task, _configuration(config)), task)
     try:
         with quiet():
             module, found = kind.from_pretrained(
                 source, config=_configuration(config), use_safetensors=True, trust_remote_code=False,
-                output_loading_info=True,
+                output_loading_info=True, ignore_mismatched_sizes=new_outputs is not None,
             )  # fmt: skip
     except OSError as error:
         raise _unreadable(source, error, "with its weights as model.safetensors, as no other format is read") from error
@@ -142,6 +147,8 @@ def open_hf(source: str, task: HfTask) -> tuple[nn.Module, dict[str, Any]]:
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"{source}: its weights do not fit its configuration: {_line(error)}") from error
     lacking = sorted(found["missing_keys"])
+    if new_outputs is not None:
+        lacking = [name for name in lacking if name.startswith(f"{kind.base_model_prefix}.")]
     if lacking:
         more = f" and {len(lacking) - _SHOWN} more" if len(lacking) > _SHOWN else ""
         raise ModelError(

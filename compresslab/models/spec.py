@@ -62,6 +62,9 @@ class ModelSpec(Settings):
     """A network of transformers' that classifies images or texts, or gives a text one number: a folder that
     `save_pretrained` wrote, or its name on the Hugging Face hub. Its weights come from safetensors, and no code of its
     own is run. One for texts reads with the tokenizer.json of its folder."""
+    head: Literal["new"] | None = None
+    """`new` gives an `hf` network for texts or images a head of its own for the task, which `train` has to train first;
+    null keeps the one that it has."""
     sentence_transformers: FolderOrName | None = None
     """A directory that sentence-transformers wrote, for embeddings of texts: Transformer, Pooling (mean, cls or max),
     Dense, Normalize. Its weights come from safetensors, and no code of its own is run."""
@@ -122,6 +125,8 @@ class ModelSpec(Settings):
             raise ValueError("`classes` are those of a `timm` network; leave them out")
         if self.width is not None and (self.residual, self.mlp, self.timm) == (None, None, None):
             raise ValueError("`width` is that of a new `residual`, `mlp` or `timm` network; leave it out")
+        if self.head is not None and self.hf is None:
+            raise ValueError("`head` is that of an `hf` network; leave it out")
         for key in ("pooling", "normalize"):
             if getattr(self, key) is not None and self.hf is None:
                 raise ValueError(f"`{key}` is how an `hf` network makes embeddings; leave it out")
@@ -150,7 +155,8 @@ class ModelSpec(Settings):
         """Whether the network may be trained already; that of a `python` function is taken to be."""
         if self.towers:
             return all(tower.has_weights for tower in self.towers.values())
-        return self.weights is not None or (self.residual, self.mlp, self.timm) == (None, None, None)
+        new = (self.residual, self.mlp, self.timm, self.head) != (None, None, None, None)
+        return self.weights is not None or not new
 
     @property
     def derived(self) -> bool:
@@ -201,7 +207,7 @@ class ModelSpec(Settings):
                 raise ModelError(
                     "`pooling` and `normalize` make embeddings, and the task asks for none; leave them out"
                 )
-            return _open_hf(local_folder(self.hf), signature)
+            return _open_hf(local_folder(self.hf), signature, new=self.head is not None)
         if self.onnx is not None:
             raise ModelError(f"{self.onnx}: an ONNX file answers and can be quantized, but it cannot be trained; give "
                              "the network itself")  # fmt: skip
@@ -268,7 +274,7 @@ class ModelSpec(Settings):
         return PythonBuilder.of(self.python, self.arguments)
 
 
-def _open_hf(source: str, signature: Signature) -> TorchModel:
+def _open_hf(source: str, signature: Signature, *, new: bool) -> TorchModel:
     from compresslab.candidate import TorchModel
     from compresslab.models.builder import HfBuilder
     from compresslab.models.hf_net import HfTask, open_hf, transformers_version
@@ -277,7 +283,7 @@ def _open_hf(source: str, signature: Signature) -> TorchModel:
     task: HfTask = "text-classification" if signature.reads == "texts" else "image-classification"
     if signature.reads == "features":
         _require_reads("`hf`", "images", signature)
-    module, config = open_hf(source, task)
+    module, config = open_hf(source, task, signature.outputs if new else None)
     builder = HfBuilder(task=task, config=config, version=transformers_version())
     _require_same(source, builder, signature)
     own = hf_reading(source).preprocessing() if signature.reads == "texts" else None

@@ -22,7 +22,7 @@ from compresslab.candidate import OnnxModel
 from compresslab.errors import DataError, ModelError
 from compresslab.export.compact import compact, to_bytes
 from compresslab.export.rewrite import rewrite
-from compresslab.export.to_onnx import to_onnx
+from compresslab.export.to_onnx import reads_ids, to_onnx
 from compresslab.quantization.weight_folding import fold_weights
 from compresslab.settings import Settings
 
@@ -136,7 +136,9 @@ def _exported(module: nn.Module, example: Tensor) -> Any:
 
     name = type(module).__name__
     try:
-        return export(module.eval(), (example,), dynamic_shapes=({0: _BATCH},))
+        # How long texts may be is for the network to say, which has positions for so many tokens.
+        open_dimensions = {0: _BATCH, 1: torch.export.Dim.AUTO} if reads_ids(example) else {0: _BATCH}
+        return export(module.eval(), (example,), dynamic_shapes=(open_dimensions,))
     except RuntimeError as error:
         raise ModelError(
             f"{name}: torch.export, which Neural Compressor begins with, cannot follow it for every batch size: {error}"

@@ -24,7 +24,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.clip_art import clip_art
-from benchmarks.document import load, options, publish
+from benchmarks.document import load, of_one_network, options, publish
 from compresslab.candidate import Candidate, Step
 from compresslab.config import load_pipeline
 from compresslab.digest import digest_of
@@ -146,10 +146,10 @@ class Trainings:
         self._store = Store(folder / ".store")
         images = pipeline.task.image_classification
         assert images is not None, "the main job classifies images"
-        self._plain = pipeline.task.load(self._store.root / "data")
+        self._plain = of_one_network(pipeline.task.load(self._store.root / "data"))
         clips = clip_art(self._store.root / "data")
         more = TaskSpec(image_classification=images.model_copy(update={"transfer": str(clips)}))
-        self._more = more.load(self._store.root / "data")
+        self._more = of_one_network(more.load(self._store.root / "data"))
         self._teacher = pipeline.model.build(self._plain.signature)
 
     def _read(self) -> None:

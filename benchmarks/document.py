@@ -10,6 +10,8 @@ from typing import Any
 
 from compresslab.digest import library_versions
 from compresslab.measure.machine import fingerprint
+from compresslab.tasks import Task
+from compresslab.tasks.towers_task import TowersTask
 
 RESULTS = Path(__file__).parent / "results"
 _LIBRARIES = ("torch", "torch-pruning", "onnx", "onnxruntime", "numpy")
@@ -38,6 +40,12 @@ def publish(name: str, seconds: float, body: Mapping[str, Any], *, quick: bool) 
     file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(document))
     return document
+
+
+def of_one_network(task: Task | TowersTask) -> Task:
+    """The task, which is not for two towers."""
+    assert isinstance(task, Task), "its pipeline names one network"
+    return task
 
 
 def load(name: str) -> dict[str, Any]:

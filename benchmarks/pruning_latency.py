@@ -28,7 +28,7 @@ import torch
 import torch_pruning as tp
 from torch import nn
 
-from benchmarks.document import load, options, publish
+from benchmarks.document import load, of_one_network, options, publish
 from compresslab.candidate import Candidate, Step, TorchModel
 from compresslab.clock import MachineClock
 from compresslab.config import load_pipeline
@@ -120,7 +120,7 @@ class _Work:
         self._folder, self._quick = folder, quick
         self._store = Store(folder / ".store")
         pipeline = load_pipeline(PIPELINE)
-        self._task = pipeline.task.load(self._store.root / "data")
+        self._task = of_one_network(pipeline.task.load(self._store.root / "data"))
         self._teacher = pipeline.model.build(self._task.signature)
         self._teacher_digest = architecture.digest(self._teacher)
         validation = self._task.splits["validation"].inputs

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks.document import of_one_network
 from benchmarks.minilm import minilm, package_texts, tokenized
 from compresslab.candidate import Candidate, OnnxModel, Step, TorchModel
 from compresslab.config import load_pipeline
@@ -76,7 +77,7 @@ class Row(Protocol):
 
 def images(cache: Path, quick: bool) -> Task:
     """Fashion-MNIST as the main job has it; less of it for a quick run."""
-    task = load_pipeline(_PIPELINE).task.load(cache)
+    task = of_one_network(load_pipeline(_PIPELINE).task.load(cache))
     if not quick:
         return task
     splits = dict(task.splits)
@@ -128,8 +129,10 @@ class ImageRow:
         if cell != FLOAT:
             stage = self._stage(cell)
             network = stage.apply(network, self._context(cell, seed, network.network))[-1]
+        made = network.model
+        assert isinstance(made, TorchModel | OnnxModel), "it is one network"
         export(
-            network.model, folder, preprocessing=self.task.preprocessing, labels=self.task.labels,
+            made, folder, preprocessing=self.task.preprocessing, labels=self.task.labels,
             inputs=self.task.batch("validation", np.arange(64), None), provenance={},
         )  # fmt: skip
 

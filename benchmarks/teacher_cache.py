@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from benchmarks.document import load, options, publish
+from benchmarks.document import load, of_one_network, options, publish
 from compresslab.config import load_pipeline
 from compresslab.distillation import Recipe, learn
 from compresslab.models import architecture
@@ -69,7 +69,7 @@ class _Epochs:
         assert distill.student is not None, "which makes a student"
         self._folder = folder
         self._student = distill.student
-        self._task = pipeline.task.load(folder / "data")
+        self._task = of_one_network(pipeline.task.load(folder / "data"))
         self._teacher = pipeline.model.build(self._task.signature)
         self._recipe = Recipe(epochs=1, learning_rate=0.05)
         self._runs = 0

@@ -193,14 +193,15 @@ def markdown(body: Mapping[str, Any]) -> str:
         "integer kernels |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    told = []
+    told: list[str] = []
+    refused: dict[tuple[str, str], list[str]] = {}
     for name, row in body["rows"].items():
         for cell, found in row["cells"].items():
             mark = " (tune's choice)" if cell == row["chosen"] else ""
             start = f"| {name} | {cell}{mark} |"
             if "refused" in found:
                 lines.append(f"{start} | | refused | | | |")
-                told.append(f"- {name}, {cell}: {found['refused']}")
+                refused.setdefault((cell, found["refused"]), []).append(name)
                 continue
             size = f"{found['bytes'] / 1000:,.0f} | {found['size_ratio']:.2f}"
             if cell == FLOAT:
@@ -216,6 +217,7 @@ def markdown(body: Mapping[str, Any]) -> str:
                 f"- {name}: {row['chosen']} is {_interval(row['chosen_versus_own'])} times as fast as own. Where the "
                 f"time goes, {row['chosen']}: {_where(best)}; own: {_where(own)}"
             )
+    told += [f"- {cell} on {', '.join(names)}: {reason}" for (cell, reason), names in refused.items()]
     counts = ", ".join(f"{name}: {row['trained_for']}" for name, row in body["rows"].items())
     lines += [
         "",

@@ -60,6 +60,7 @@ def test_the_page_on_distillation_names_every_loss() -> None:
         ("teacher_cache", "distillation"),
         ("score_regression", "distillation"),
         ("pruning_latency", "pruning"),
+        ("quantization_backends", "quantization"),
     ],
 )
 def test_tables_are_those_of_the_last_full_benchmark(name: str, page: str) -> None:

@@ -30,7 +30,7 @@ def seen(student: tuple[Tensor, ...] = (), teacher: tuple[Tensor, ...] = (), gro
         outputs=drawn(6, CLASSES, seed=0), teacher=2 * drawn(6, CLASSES, seed=1),
         features=student, teacher_features=teacher,
         targets=torch.tensor([3, 0, 1, 1]) if not groups else torch.tensor([-1, 0, 1, -2]), labelled=LABELLED,
-        task_loss=F.cross_entropy, scale=2.5,
+        task_loss=F.cross_entropy, scale=2.5, others=ANCHORS,
     )  # fmt: skip
 
 
@@ -52,6 +52,7 @@ def known(of: Seen) -> tuple[Tensor, Tensor]:
 
 SMALL, LARGE = drawn(6, 3, 4, 4, seed=2), drawn(6, 3, 8, 8, seed=3)
 ROWS, OTHER_ROWS = drawn(6, 5, seed=4), drawn(6, 5, seed=5)
+ANCHORS = drawn(7, CLASSES, seed=10)
 CASES: dict[str, Case] = {
     "task": Case({}, lambda of: F.cross_entropy(of.outputs[LABELLED], of.targets), labels=True),
     "kd": Case({"temperature": 3.0}, lambda of: losses.kd(of.outputs, of.teacher, 3.0)),
@@ -83,6 +84,10 @@ CASES: dict[str, Case] = {
     "embedding": Case({**LAYERS, "distance": "mse"}, lambda _: losses.mse(ROWS, OTHER_ROWS), (ROWS,), (OTHER_ROWS,)),
     "margin_mse": Case(
         {}, lambda of: losses.grouped_margin_mse(*known(of), of.targets), labels=True,
+    ),
+    "feature_mse": Case({}, lambda of: losses.direction_mse(of.outputs, of.teacher)),
+    "similarity_kl": Case(
+        {"temperature": 0.2}, lambda of: losses.anchored_kl(of.outputs, of.teacher, ANCHORS, 5.0),
     ),
     "hidden_states": Case(
         {"student": ["a", "c"], "teacher": ["b", "d"]},

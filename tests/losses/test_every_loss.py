@@ -37,7 +37,7 @@ class Case:
         return [tensor.requires_grad_() for tensor in student], teacher
 
 
-GROUPS = torch.tensor([0, 1, 1, 2, 3])
+NUMBERS = torch.tensor([0, 1, 1, 2, 3])
 CASES = {
     "kd": Case(lambda s, t: losses.kd(*s, *t, 3.0), (LOGITS,), (LOGITS,)),
     "standardised_kd": Case(lambda s, t: losses.standardised_kd(*s, *t, 2.0), (LOGITS,), (LOGITS,)),
@@ -60,7 +60,7 @@ CASES = {
         lambda s, t: losses.contrastive_kl(*s, *t, 10.0, 20.0, 2.0), (EMBEDDINGS,) * 2, ((5, 9),) * 2
     ),
     "anchored_contrastive": Case(
-        lambda s, t: losses.anchored_contrastive(*s, GROUPS, *t, GROUPS.flip(0), 10.0), (EMBEDDINGS,), (EMBEDDINGS,)
+        lambda s, t: losses.anchored_contrastive(*s, NUMBERS, *t, NUMBERS.flip(0), 10.0), (EMBEDDINGS,), (EMBEDDINGS,)
     ),
     "anchored_kl": Case(lambda s, t: losses.anchored_kl(*s, *t, 10.0), (EMBEDDINGS,), (EMBEDDINGS,) * 2),
     "direction_mse": Case(lambda s, t: losses.direction_mse(*s, *t), (EMBEDDINGS,), (EMBEDDINGS,)),

@@ -65,6 +65,7 @@ class _Rows:
         if bias is not None:
             operands.append(self._integers(bias, dequantize, stored, str(product.outputs[0].name)))
         gemm = ir.node("Gemm", operands, {"transB": 1}, name=product.name)
+        product.name = None  # it is there until what nothing reads is removed, and names are unique
         self._graph.insert_before(last, gemm)
         self._restore(last, gemm.outputs[0])
         return True
@@ -81,6 +82,7 @@ class _Rows:
             # An axis is the last one here, or of no matter.
             attributes = {name: one.value for name, one in node.attributes.items() if name != "axis"}
             twin = ir.node(node.op_type, inputs, attributes, name=node.name)
+            node.name = None
             self._graph.insert_before(node, twin)
             self._restore(node, twin.outputs[0])
 

@@ -27,7 +27,7 @@ TASK = {"csv": "tickets.csv", "text": "body", "label": "queue"}
 
 
 def teach(folder, texts, labels):
-    """Trains a saved network for a moment, without any code of ours."""
+    """Trains a saved network until it knows its texts, without any code of ours."""
     import transformers
     from tokenizers import Tokenizer
 
@@ -37,15 +37,19 @@ def teach(folder, texts, labels):
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.enable_padding(pad_id=0)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
     order = np.random.default_rng(0)
-    for _ in range(80):
+    recent = [1.0] * 10
+    # Trained tokenizers differ from run to run, and with them how long it takes.
+    while np.mean(recent[-10:]) > 0.05:
+        assert len(recent) < 1000, "the texts can be told apart"
         rows = order.integers(0, len(texts), 32)
         ids = torch.tensor([one.ids for one in tokenizer.encode_batch([texts[row] for row in rows])])
         loss = net(ids, (ids != 0).long(), labels=torch.tensor([names[labels[row]] for row in rows])).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        recent.append(loss.item())
     net.save_pretrained(folder)
 
 
@@ -74,7 +78,7 @@ def test_a_classifier_is_distilled_into_one_with_another_tokenizer_quantized_and
         task={"text_classification": {**TASK, "transfer": ["more.txt"]}},
         model={"hf": "./teacher"},
         stages=[
-            {"distill": {"student": {"hf": "./student"}, "epochs": 12, "batch": 32, "learning_rate": 3e-3,
+            {"distill": {"student": {"hf": "./student"}, "epochs": 24, "batch": 32, "learning_rate": 1e-3,
                          "optimizer": "adamw", "precision": "fp32"}},
             {"quantize": {"backend": "dynamic"}},
         ],

@@ -135,7 +135,9 @@ class ModelSpec(Settings):
                 raise ValueError(f"`{source}` has weights of its own; leave out `weights`")
 
     def _check_towers(self) -> None:
-        beside = [key for key in ModelSpec.model_fields if key not in TOWERS and getattr(self, key)]
+        every = type(self).model_fields.items()
+        given = {key for key, one in every if getattr(self, key) != one.get_default(call_default_factory=True)}
+        beside = [key for key, _ in every if key in given - set(TOWERS)]
         if beside:
             raise ValueError(
                 f"`image` and `text` are networks of their own, so {' and '.join(f'`{key}`' for key in beside)} cannot "
@@ -149,6 +151,8 @@ class ModelSpec(Settings):
                     f"`{name}.onnx`: an ONNX file cannot be one of two towers; give the network itself, such as its "
                     "`checkpoint`"
                 )
+            if tower.head is not None:
+                raise ValueError(f"`{name}.head`: a tower embeds, and a head of its own is for labels; leave it out")
 
     @property
     def has_weights(self) -> bool:

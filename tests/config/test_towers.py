@@ -135,6 +135,10 @@ def test_what_cannot_be_is_refused(tmp_path, stages, told):
             "model: {image: {onnx: a.onnx}, text: {mlp: {widths: [8]}}}\n",
             r"`image.onnx`: an ONNX file cannot be one of two towers",
         ),
+        (
+            "model: {image: {mlp: {widths: [8]}}, text: {hf: words, head: new}}\n",
+            r"`text.head`: a tower embeds, and a head of its own is for labels",
+        ),
     ],
 )
 def test_a_model_of_one_tower_is_none(tmp_path, text, told):
@@ -143,9 +147,11 @@ def test_a_model_of_one_tower_is_none(tmp_path, text, told):
         loaded(tmp_path, f"{head}{text}stages: [{{quantize: {{}}}}]\n")
 
 
-def test_a_teachers_tower_is_no_onnx_file_either(tmp_path):
+def test_teachers_of_towers_are_networks_and_nothing_beside(tmp_path):
     with pytest.raises(ConfigError, match=r"teacher.*`text.onnx`: an ONNX file cannot be one of two towers"):
         loaded(tmp_path, TEXT + "teacher: {image: {checkpoint: a}, text: {onnx: a.onnx}}\n")
+    with pytest.raises(ConfigError, match=r"teacher.*so `predictions` cannot stand beside them"):
+        loaded(tmp_path, TEXT + "teacher: {image: {checkpoint: a}, text: {checkpoint: b}, predictions: a.npz}\n")
 
 
 def test_towers_are_for_models_that_have_them(tmp_path):

@@ -185,3 +185,8 @@ def test_hidden_states_come_in_pairs() -> None:
 def test_weights_and_temperatures_out_of_range(settings: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="greater than"):
         LossTerm.model_validate(settings)
+
+
+def test_between_towers_means_that_there_are_two() -> None:
+    with pytest.raises(ValueError, match="between two towers, and the model is one network; use `similarity`"):
+        value("similarity_kl", replace(made("similarity_kl"), others=None))

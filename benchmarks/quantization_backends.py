@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = Path("runs") / f"{NAME}{'-quick' if asked.quick else ''}"
     rows: dict[str, Callable[[], Row]] = image_rows(folder, asked.quick)
     if not asked.quick:
-        rows["MiniLM-L6"] = lambda: SentenceRow(folder)
+        rows["MiniLM-L6"] = SentenceRow
     table = Table(folder, (0,) if asked.quick else SEEDS, asked.quick)
     body = {
         "allowed_drop": ALLOWED, "seeds": list(table.seeds), "points": [point.model_dump() for point in POINTS],

@@ -213,23 +213,22 @@ _OUTPUT = "sentence"
 class SentenceRow:
     """MiniLM, judged by whether the synopsis of a package finds its description among all of the split."""
 
-    folder: Path
     trained_for: str = "synopses that find their description (recall@1)"
     _texts: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     @cached_property
     def network(self) -> nn.Module:
         """In float."""
-        return minilm(self.folder / "minilm")
+        return minilm()
 
     def ids(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Of synopses and descriptions, int64 [n, length] each."""
         if not self._texts:
-            pairs, start = package_texts(self.folder / "minilm"), 0
+            pairs, start = package_texts(), 0
             for name, size in _PAIRS.items():
                 chosen = pairs[start : start + size]
                 start += size
-                queries, answers = (tokenized([one[side] for one in chosen], self.folder / "minilm") for side in (0, 1))
+                queries, answers = (tokenized([one[side] for one in chosen]) for side in (0, 1))
                 self._texts[name] = queries, answers
         return self._texts[split]
 

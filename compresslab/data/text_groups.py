@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from compresslab.data.features import checked_targets
 from compresslab.data.grouped import Grouped, checked_groups
-from compresslab.data.text_rows import read_rows
+from compresslab.data.grouping import connected, numbered
+from compresslab.data.table_rows import row_place, table_rows
 from compresslab.errors import DataError, did_you_mean
 from compresslab.measure.text_preprocessing import as_texts
 from compresslab.user_code import call
@@ -36,19 +37,20 @@ def pairs_of_file(path: Path, query: str, document: str) -> Grouped:
     Raises:
         DataError: The file is missing or broken, has no such column, or a text is empty or both query and document.
     """
-    rows = read_rows(path, query, document)
-    assert rows.values is not None, "documents were asked for"
-    queries = [str(text) for text in rows.texts]
-    documents = [_text(value, rows.place(row)) for row, value in enumerate(rows.values)]
+    queries, documents, places = [], [], []
+    for place, asked, answer, _ in _pairs(path, query, document):
+        queries.append(asked)
+        documents.append(answer)
+        places.append(place)
     both = set(queries) & set(documents)
     if both:
         row = next(row for row, text in enumerate(queries) if text in both)
-        raise DataError(f"{rows.place(row)}: this query is a document as well: {queries[row][:60]!r}; leave one out")
-    groups = _components(queries, documents)
+        raise DataError(f"{places[row]}: this query is a document as well: {queries[row][:60]!r}; leave one out")
     texts: dict[str, int] = {}
-    for asked, answer in zip(queries, documents, strict=True):
-        texts.setdefault(asked, -(groups[asked] + 1))
-        texts.setdefault(answer, groups[asked])
+    groups = connected(numbered(queries), numbered(documents)).tolist()
+    for asked, answer, group in zip(queries, documents, groups, strict=True):
+        texts.setdefault(asked, -(group + 1))
+        texts.setdefault(answer, group)
     return Grouped(as_texts(texts), np.array(list(texts.values()), np.int64))
 
 
@@ -58,17 +60,34 @@ def scored_pairs_of_file(path: Path, first: str, second: str, score: str) -> Gro
     Raises:
         DataError: As `pairs_of_file`, or a score is no number.
     """
-    ones, others = read_rows(path, first, second), read_rows(path, first, score)
-    assert ones.values is not None
-    assert others.values is not None
     texts, scores = [], []
-    for row, text in enumerate(ones.texts):
-        texts += [str(text), _text(ones.values[row], ones.place(row))]
+    for place, one, other, value in _pairs(path, first, second, score):
+        texts += [one, other]
         try:
-            scores += [float(others.values[row])] * 2
+            scores += [float(value)] * 2
         except (TypeError, ValueError) as error:
-            raise DataError(f"{ones.place(row)}: `{score}` must be a number, but is {others.values[row]!r}") from error
+            raise DataError(f"{place}: `{score}` must be a number, but is {value!r}") from error
     return Grouped(as_texts(texts), checked_targets(f"{path}: `{score}`", np.array(scores, np.float32), len(texts)))
+
+
+def _pairs(path: Path, first: str, second: str, score: str | None = None) -> Iterator[tuple[str, str, str, Any]]:
+    """Where each row is, its two texts, and its score where one is asked for."""
+    needed = [first, second] if score is None else [first, second, score]
+    empty = True
+    for number, fields in table_rows(path, needed, _no_column, beside=()):
+        empty = False
+        place = row_place(path, number)
+        yield place, _text(fields[first], place), _text(fields[second], place), fields.get(score or "")
+    if empty:
+        raise DataError(f"{path}: has no texts")
+
+
+def _no_column(place: str, column: str, found: Sequence[str]) -> DataError:
+    there = ", ".join(f"`{one}`" for one in found) or "nothing"
+    return DataError(
+        f"{place}: has no `{column}`{did_you_mean(column, found)}; found {there}; name the right one by `query`, "
+        "`document` or `score`, in the task"
+    )
 
 
 def grouped_of_python(reference: str) -> dict[str, Grouped]:
@@ -122,20 +141,3 @@ def _text(value: Any, where: str) -> str:
     if not value.strip():
         raise DataError(f"{where}: the text is empty; leave it out")
     return str(value)
-
-
-def _components(queries: Sequence[str], documents: Sequence[str]) -> dict[str, int]:
-    """A number for each text, the same for those that are joined by pairs."""
-    parent: dict[str, str] = {}
-
-    def root(text: str) -> str:
-        parent.setdefault(text, text)
-        while parent[text] != text:
-            parent[text] = parent[parent[text]]
-            text = parent[text]
-        return text
-
-    for asked, answer in zip(queries, documents, strict=True):
-        parent[root(answer)] = root(asked)
-    numbers: dict[str, int] = {}
-    return {text: numbers.setdefault(root(text), len(numbers)) for text in parent}

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from compresslab.data import table_rows as tables
 from compresslab.data.hf_saved import is_saved, saved_tables
 from compresslab.errors import DataError, did_you_mean
 from compresslab.measure.text_preprocessing import Texts, as_texts
 
-if TYPE_CHECKING:
-    from io import TextIOWrapper
-
-_LARGEST_FIELD = 1 << 30
-FORMATS = (".csv", ".tsv", ".jsonl", ".parquet", ".txt")
+FORMATS = (*tables.FORMATS, ".txt")
 """Of files, by the end of their name; a folder that `datasets` saved is read as well."""
 
 
@@ -59,20 +53,18 @@ def read_rows(path: Path, text: str, value: str | None) -> TextRows:
             f"{path}: is no file of texts that is known; give one that ends in {', '.join(FORMATS)}, or a folder that "
             "`save_to_disk` of `datasets` wrote"
         )
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file")
-    if suffix == ".parquet":
-        return _parquet(path, text, value)
     if suffix == ".txt":
+        if not path.is_file():
+            raise DataError(f"{path}: there is no such file")
         if value is not None:
             raise DataError(f"{path}: lines of text have no `{value}`; give a .csv, .jsonl or .parquet file")
-        numbered = [(number, line) for number, line in _lines(path) if line.strip()]
-        return _rows(path, [line for _, line in numbered], None, [number for number, _ in numbered])
-    found = _csv(path, text, value) if suffix in (".csv", ".tsv") else _jsonl(path, text, value)
+        lines = [(number, line) for number, line in tables.numbered_lines(path) if line.strip()]
+        return _rows(path, [line for _, line in lines], None, [number for number, _ in lines])
+    needed = [text] if value is None else [text, value]
     texts, values, numbers = [], [], []
-    for number, one, beside in found:
-        texts.append(one)
-        values.append(beside)
+    for number, fields in tables.table_rows(path, needed, _no_column, beside=()):
+        texts.append(fields[text])
+        values.append(None if value is None else fields[value])
         numbers.append(number)
     return _rows(path, texts, None if value is None else values, numbers)
 
@@ -119,9 +111,9 @@ def joined_rows(parts: Sequence[TextRows]) -> TextRows:
     return TextRows(as_texts([text for part in parts for text in part.texts]), values, place, parts[0].names)
 
 
-def _rows(path: Path, texts: list[Any], values: list[Any] | None, lines: list[int]) -> TextRows:
+def _rows(path: Path, texts: list[Any], values: list[Any] | None, numbers: list[int]) -> TextRows:
     def place(row: int) -> str:
-        return f"{path}:{lines[row]}"
+        return tables.row_place(path, numbers[row])
 
     if not texts:
         raise DataError(f"{path}: has no texts")
@@ -140,97 +132,9 @@ def _checked(texts: list[Any], place: Callable[[int], str]) -> Texts:
     return as_texts(texts)
 
 
-def _csv(path: Path, text: str, value: str | None) -> Iterator[tuple[int, Any, Any]]:
-    csv.field_size_limit(_LARGEST_FIELD)
-    with _opened(path) as file:
-        reader = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
-        try:
-            header = next(reader, [])
-            for column in (text, value):
-                if column is not None and column not in header:
-                    raise _no_column(f"{path}:1", column, header)
-            at, beside = header.index(text), None if value is None else header.index(value)
-            line = reader.line_num + 1
-            for fields in reader:
-                if fields:
-                    if len(fields) != len(header):
-                        raise DataError(
-                            f"{path}:{line}: has {len(fields)} fields, but the header names {len(header)}; put quotes "
-                            "around a text with a separator in it"
-                        )
-                    yield line, fields[at], None if beside is None else fields[beside]
-                line = reader.line_num + 1
-        except csv.Error as error:
-            raise DataError(f"{path}:{reader.line_num}: cannot be read as CSV: {error}") from error
-        except UnicodeDecodeError as error:
-            raise _not_utf8(path, error) from error
-
-
-def _jsonl(path: Path, text: str, value: str | None) -> Iterator[tuple[int, Any, Any]]:
-    for number, line in _lines(path):
-        if not line.strip():
-            continue
-        try:
-            found = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{path}:{number}: is not JSON: {error}; give one object a line") from error
-        if not isinstance(found, dict):
-            raise DataError(f'{path}:{number}: must be an object such as {{"{text}": ...}}, but is {line[:40]}')
-        for key in (text, value):
-            if key is not None and key not in found:
-                raise _no_column(f"{path}:{number}", key, list(found))
-        yield number, found[text], None if value is None else found[value]
-
-
-def _parquet(path: Path, text: str, value: str | None) -> TextRows:
-    if find_spec("pyarrow") is None:
-        raise DataError(f"{path}: reading it needs the library `pyarrow` (pip install compresslab[data])")
-    import pyarrow
-    from pyarrow import parquet
-
-    columns = [text] if value is None else [text, value]
-    try:
-        names = parquet.read_schema(path).names
-        for column in columns:
-            if column not in names:
-                raise _no_column(str(path), column, names)
-        table = parquet.read_table(path, columns=columns)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path}: cannot be read as a Parquet file: {error}") from error
-
-    def place(row: int) -> str:
-        return f"{path}, row {row}"
-
-    texts = table.column(text).to_pylist()
-    if not texts:
-        raise DataError(f"{path}: has no texts")
-    return TextRows(_checked(texts, place), None if value is None else table.column(value).to_pylist(), place)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered from 1, without what ends them."""
-    with _opened(path) as file:
-        try:
-            for number, line in enumerate(file, 1):
-                yield number, line.rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise _not_utf8(path, error) from error
-
-
-def _opened(path: Path) -> TextIOWrapper:
-    try:
-        return path.open(encoding="utf-8-sig", newline="" if path.suffix.lower() in (".csv", ".tsv") else "\n")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-
-
 def _no_column(where: str, column: str, found: Sequence[str]) -> DataError:
     there = ", ".join(f"`{one}`" for one in found) or "nothing"
     return DataError(
         f"{where}: has no `{column}`{did_you_mean(column, found)}; found {there}; name the right one by `text`, or by "
         "`label` or `target`, in the task"
     )
-
-
-def _not_utf8(path: Path, error: UnicodeDecodeError) -> DataError:
-    return DataError(f"{path}: is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8")

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from compresslab.losses.anchored import direction_mse
 from compresslab.losses.directions import direction
 from compresslab.losses.divergence import soft_kl
-from compresslab.losses.embeddings import SAME_WIDTH
 from compresslab.losses.guards import at_least, in_fp32, same_shape
 
 SAME_PAIRS = ("row i of both must be one pair", "images and texts")
@@ -39,10 +39,7 @@ def feature_mse(student_image: Tensor, student_text: Tensor, teacher_image: Tens
     Raises:
         ValueError: The shapes of a student and its teacher differ.
     """
-    same_shape(student_image, teacher_image, SAME_WIDTH)
-    same_shape(student_text, teacher_text, SAME_WIDTH)
-    images = F.mse_loss(direction(student_image), direction(teacher_image.detach()))
-    return images + F.mse_loss(direction(student_text), direction(teacher_text.detach()))
+    return direction_mse(student_image, teacher_image) + direction_mse(student_text, teacher_text)
 
 
 @in_fp32

@@ -12,9 +12,9 @@ from pydantic import Field, model_validator
 
 from compresslab.data.augmentation import Augmentation
 from compresslab.data.decoding import Decoding, refit
+from compresslab.data.grouping import connected
 from compresslab.data.identity import ids_of, sample_hashes
 from compresslab.data.image_folder import read_unlabelled
-from compresslab.data.pair_tables import connected
 from compresslab.data.pairs import IMAGES, TEXTS, PairSource, Side, from_function, from_tables, require_partners
 from compresslab.data.splits import carve
 from compresslab.data.text_rows import read_rows
@@ -29,7 +29,7 @@ from compresslab.tasks.objective import Embeddings
 from compresslab.tasks.places import Amount
 from compresslab.tasks.standardising import feature_preprocessing
 from compresslab.tasks.task import Split, Task
-from compresslab.tasks.text_data import length_notes, preprocessing_of
+from compresslab.tasks.text_data import ReadsTexts, length_notes, preprocessing_of
 from compresslab.tasks.tokens import Tokens
 from compresslab.tasks.towers_task import Pairs, TowersTask
 from compresslab.user_code import CodeReference
@@ -69,7 +69,7 @@ class TransferSource(Settings):
 Transfer = Annotated[tuple[TransferSource, ...], Field(strict=False, min_length=1)]
 
 
-class CrossModal(Settings):
+class CrossModal(ReadsTexts):
     """Exactly one source of images and texts that belong together in groups."""
 
     pairs: FilePath | None = None
@@ -101,12 +101,6 @@ class CrossModal(Settings):
     """The central share of each side that is kept before resizing."""
     augment: Augmentation = Augmentation()
     """Random changes of training images."""
-    tokenizer: FilePath | None = None
-    """A tokenizer.json; null takes the one in the folder of the text tower."""
-    max_length: int | None = Field(None, ge=2)
-    """The most tokens that are read of a text; null takes what the text tower has positions for, or 512."""
-    too_long: Literal["note", "error"] = "note"
-    """What is done about longer texts: `note` cuts them and says how many there are; `error` refuses them."""
     validation: Amount | None = None
     """Groups on which all decisions are made. Null takes the source's own, or 10 % of the groups, at most 5,000."""
     calibration: Amount | None = None

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from pydantic import Field, model_validator
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from compresslab.data.augmentation import Augmentation
 from compresslab.data.features import unlabelled_features
 from compresslab.data.grouped import Grouped, load_grouped_npz
+from compresslab.data.grouping import connected
 from compresslab.data.identity import ids_of, sample_hashes
 from compresslab.data.splits import prove_disjoint
 from compresslab.errors import DataError
@@ -225,13 +224,11 @@ def _one_group_a_sample(train: Grouped, ids: Ids) -> tuple[Grouped, int]:
         raise DataError("the training data has scores of pairs, from which nothing is learned; give groups, or nothing")
     _, group = np.unique(groups_of(train.targets), return_inverse=True)
     _, content = np.unique(ids, return_inverse=True)
-    groups, size = int(group.max()) + 1, int(group.max()) + int(content.max()) + 2
-    edges = coo_array((np.ones(len(group)), (group, groups + content)), shape=(size, size))
-    found, component = connected_components(edges, directed=False)
-    if found == groups:
+    number = connected(group, content)
+    fewer = int(group.max()) - int(number.max())
+    if not fewer:
         return train, 0
-    number = component[group].astype(np.int64)
-    return replace(train, targets=np.where(is_query(train.targets), -(number + 1), number)), groups - found
+    return replace(train, targets=np.where(is_query(train.targets), -(number + 1), number)), fewer
 
 
 def _first_of_group(groups: npt.NDArray[np.int64], ids: Ids) -> Ids:

@@ -6,28 +6,21 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from compresslab.data.augmentation import Augmentation
 from compresslab.data.splits import require_every_class
 from compresslab.data.texts import classes
 from compresslab.errors import DataError
 from compresslab.measure.metric_names import ClassMetric
 from compresslab.tasks.objective import Classes
-from compresslab.tasks.task import Task
-from compresslab.tasks.text_data import (
-    TextData,
-    length_notes,
-    preprocessing_of,
-    source_of,
-    task_name,
-    text_splits,
-    unlabelled,
-)
-from compresslab.tasks.tokens import Tokens
+from compresslab.tasks.text_data import TextData, preprocessing_of, source_of, text_task
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    import numpy as np
+
     from compresslab.models.text_reading import TextReading
+    from compresslab.tasks.task import Split, Task
 
 
 class TextClassification(TextData):
@@ -54,17 +47,9 @@ class TextClassification(TextData):
         labels, targets = classes(source.parts, None if model is None else model.labels)
         if len(labels) < 2:
             raise DataError(f"{source.name}: there must be at least two classes, but got {list(labels)}")
-        texts = {part: rows.texts for part, rows in {**source.parts, **unlabelled(self)}.items()}
-        splits, notes, rows = text_splits(source.name, texts, targets, targets["train"], self)
-        require_every_class(targets["train"][rows], labels, "train")
-        tokens = Tokens()
-        return Task.of(
-            name=task_name(self, source.name),
-            objective=Classes(labels),
-            splits=splits,
-            preprocessing=how,
-            augmentation=Augmentation(),
-            metric=self.metric,
-            notes=(*notes, *length_notes(splits, how, tokens)),
-            tokens=tokens,
-        )
+
+        def asked(_: Mapping[str, Split], rows: np.ndarray) -> Classes:
+            require_every_class(targets["train"][rows], labels, "train")
+            return Classes(labels)
+
+        return text_task(self, how, source, targets, targets["train"], self.metric, asked)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
+from compresslab.data.augmentation import Augmentation
 from compresslab.data.hf_saved import is_saved
 from compresslab.data.identity import ids_of, sample_hashes
 from compresslab.data.splits import prove_disjoint
@@ -19,16 +20,17 @@ from compresslab.measure.text_preprocessing import TextPreprocessing
 from compresslab.one_of import the_one
 from compresslab.settings import FilePath, Settings
 from compresslab.tasks.places import Amount, Place, places
-from compresslab.tasks.task import Split, content_digest
+from compresslab.tasks.task import Split, Task, content_digest
 from compresslab.tasks.tokens import Tokens
 from compresslab.user_code import CodeReference
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from compresslab.data.arrays import Targets
     from compresslab.measure.text_preprocessing import Texts
     from compresslab.models.text_reading import TextReading
+    from compresslab.tasks.objective import Objective
     from compresslab.tasks.task import Targets as AnyTargets
 
 SOURCES = ("csv", "jsonl", "parquet", "datasets", "hub", "python")
@@ -49,7 +51,18 @@ TextFiles = FilePath | Annotated[tuple[FilePath | TextFile, ...], Field(strict=F
 """A file of texts, or a list of files."""
 
 
-class TextSettings(Settings):
+class ReadsTexts(Settings):
+    """How texts become tokens."""
+
+    tokenizer: FilePath | None = None
+    """A tokenizer.json; null takes the one in the folder of `model`, of two towers that of `text`."""
+    max_length: int | None = Field(None, ge=2)
+    """The most tokens that are read of a text; null takes what the model has positions for, or 512."""
+    too_long: Literal["note", "error"] = "note"
+    """What is done about longer texts: `note` cuts them and says how many there are; `error` refuses them."""
+
+
+class TextSettings(ReadsTexts):
     """How texts are read and split, wherever they come from."""
 
     text: str = Field("text", min_length=1)
@@ -61,12 +74,6 @@ class TextSettings(Settings):
     """Unlabelled texts that set quantization ranges, instead of a part of the training data; given as `transfer`."""
     name: str | None = Field(None, pattern=r"^[^/\s]+$")
     """What results call it; null takes the name of the source."""
-    tokenizer: FilePath | None = None
-    """A tokenizer.json; null takes the one in the folder of `model`."""
-    max_length: int | None = Field(None, ge=2)
-    """The most tokens that are read of a text; null takes what the model has positions for, or 512."""
-    too_long: Literal["note", "error"] = "note"
-    """What is done about longer texts: `note` cuts them and says how many there are; `error` refuses them."""
     validation: Amount | None = None
     """What all decisions are made on. Null takes the source's own, or 10 % of the training data, at most 5,000."""
     calibration: Amount | None = None
@@ -119,22 +126,6 @@ def require_ending(kind: str, path: str) -> None:
     """
     if not path.lower().endswith(_ENDS[kind]):
         raise ValueError(f"`{kind}` must be a file that ends in {' or '.join(_ENDS[kind])}")
-
-
-class ReadsTexts(Protocol):
-    """What settings say of how texts are read."""
-
-    @property
-    def tokenizer(self) -> str | None:
-        """A tokenizer.json."""
-
-    @property
-    def max_length(self) -> int | None:
-        """The most tokens that are read."""
-
-    @property
-    def too_long(self) -> Literal["note", "error"]:
-        """What is done about longer texts."""
 
 
 def source_of(data: TextData, value: str, python: str, cache: Path) -> TextSource:
@@ -216,6 +207,46 @@ def text_splits(
     splits = {split: made(split, place) for split, place in found.items()}
     prove_disjoint({split: part.ids for split, part in splits.items()}, "texts")
     return splits, notes, found["train"].rows
+
+
+def text_task(
+    data: TextData,
+    how: TextPreprocessing,
+    source: TextSource,
+    targets: Mapping[str, AnyTargets],
+    strata: Targets,
+    metric: str,
+    asked: Callable[[Mapping[str, Split], np.ndarray], Objective],
+) -> Task:
+    """The task on a source's texts, once it is known what belongs to each.
+
+    Args:
+        data: What the pipeline says.
+        how: How texts are read.
+        source: The texts.
+        targets: Of each part of the source.
+        strata: Groups of the training texts, of which every split gets its share.
+        metric: What quality means.
+        asked: From the splits, and which training rows are left, to what is asked of the outputs; it refuses splits of
+            which nothing can be learned.
+
+    Raises:
+        DataError: The texts cannot be split or read as asked.
+    """
+    texts = {part: rows.texts for part, rows in {**source.parts, **unlabelled(data)}.items()}
+    splits, notes, rows = text_splits(source.name, texts, targets, strata, data)
+    objective = asked(splits, rows)
+    tokens = Tokens()
+    return Task.of(
+        name=task_name(data, source.name),
+        objective=objective,
+        splits=splits,
+        preprocessing=how,
+        augmentation=Augmentation(),
+        metric=metric,
+        notes=(*notes, *length_notes(splits, how, tokens)),
+        tokens=tokens,
+    )
 
 
 def task_name(data: TextSettings, source: str) -> str:

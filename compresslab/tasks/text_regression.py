@@ -6,26 +6,20 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from compresslab.data.augmentation import Augmentation
 from compresslab.data.texts import scores
 from compresslab.measure.metric_names import ScoreMetric
 from compresslab.tasks.regression import require_spread, score_objective, score_strata
-from compresslab.tasks.task import Task
-from compresslab.tasks.text_data import (
-    TextData,
-    length_notes,
-    preprocessing_of,
-    source_of,
-    task_name,
-    text_splits,
-    unlabelled,
-)
-from compresslab.tasks.tokens import Tokens
+from compresslab.tasks.text_data import TextData, preprocessing_of, source_of, text_task
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    import numpy as np
+
     from compresslab.models.text_reading import TextReading
+    from compresslab.tasks.objective import Score
+    from compresslab.tasks.task import Split, Task
 
 
 class TextRegression(TextData):
@@ -50,18 +44,10 @@ class TextRegression(TextData):
         how = preprocessing_of(self, model)
         source = source_of(self, self.target, "targets", cache)
         targets = {part: scores(rows) for part, rows in source.parts.items()}
-        texts = {part: rows.texts for part, rows in {**source.parts, **unlabelled(self)}.items()}
-        splits, notes, rows = text_splits(source.name, texts, targets, score_strata(targets["train"]), self)
-        for name in ("train", "validation", "test"):
-            require_spread(source.name, splits[name])
-        tokens = Tokens()
-        return Task.of(
-            name=task_name(self, source.name),
-            objective=score_objective(self.target, targets["train"][rows]),
-            splits=splits,
-            preprocessing=how,
-            augmentation=Augmentation(),
-            metric=self.metric,
-            notes=(*notes, *length_notes(splits, how, tokens)),
-            tokens=tokens,
-        )
+
+        def asked(splits: Mapping[str, Split], rows: np.ndarray) -> Score:
+            for name in ("train", "validation", "test"):
+                require_spread(source.name, splits[name])
+            return score_objective(self.target, targets["train"][rows])
+
+        return text_task(self, how, source, targets, score_strata(targets["train"]), self.metric, asked)

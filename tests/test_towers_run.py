@@ -65,6 +65,9 @@ def finished(tmp_path_factory):
 
 
 def test_two_towers(finished, tmp_path, nothing_may_be_made, capsys):
+    from optimum.onnxruntime import ORTModelForFeatureExtraction  # asks for torchvision, which `finished` has defined
+    from transformers import AutoImageProcessor, AutoTokenizer
+
     path, out, report = finished
     found = load_results(out)
     by_stage = {point["stage"]: point for point in found["points"]}
@@ -115,7 +118,20 @@ def test_two_towers(finished, tmp_path, nothing_may_be_made, capsys):
     capsys.readouterr()
     assert invoke(["predict", str(out), "red cross dark", "--graph", "text", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert len(next(iter(told["outputs"].values()))) == 32
+    embedding = next(iter(told["outputs"].values()))
+    assert len(embedding) == 32
+
+    # Optimum answers each tower as the bundle does.
+    assert invoke(["export", str(out), "--format", "optimum", "--out", str(tmp_path / "optimum")]) == 0
+    text = tmp_path / "optimum" / "towers-text"
+    assert f"ORTModelForFeatureExtraction.from_pretrained({str(text)!r})" in capsys.readouterr().out
+    ids = AutoTokenizer.from_pretrained(text)(["red cross dark"], return_tensors="np")
+    states = ORTModelForFeatureExtraction.from_pretrained(text)(**ids).last_hidden_state
+    np.testing.assert_allclose(states[0, 0], embedding, rtol=1e-4, atol=1e-5)
+    image = tmp_path / "optimum" / "towers-image"
+    seen = AutoImageProcessor.from_pretrained(image, use_fast=False)(Image.fromarray(pixels), return_tensors="np")
+    states = ORTModelForFeatureExtraction.from_pretrained(image)(**seen).last_hidden_state
+    np.testing.assert_allclose(states[0, 0], expected, rtol=1e-3, atol=1e-3)
 
     # Nothing is made twice.
     again = run(load_pipeline(path), tmp_path / "again", store=out.parent / ".store")

@@ -133,6 +133,7 @@ def _tell(exported: Exported, to: Layout) -> None:
         case Layout.MLSERVER:
             typer.echo(f"start it with: python -P -m compresslab.serving.mlserver_start {exported.folder}")
         case Layout.OPTIMUM:
-            typer.echo(f"load it with: ORTModelForImageClassification.from_pretrained({str(exported.folder)!r})")
+            for folder, loader in exported.loaded_by.items():
+                typer.echo(f"load it with: {loader}.from_pretrained({str(folder)!r})")
         case _:
             typer.echo(f"a bundle: {exported.folder}")

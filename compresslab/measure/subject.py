@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from compresslab.measure.artifact import Artifact
     from compresslab.measure.preprocessing import Preprocessing, Samples
     from compresslab.measure.session import SessionOptions
+    from compresslab.measure.text_preprocessing import TextPreprocessing
 
 # So many different examples are called in turn: kernels do not look at values, but caches and denormals do.
 EXAMPLES = 32
@@ -127,7 +128,8 @@ def made_up_samples(preprocessing: Preprocessing) -> Samples:
         tokenizer = preprocessing.open_tokenizer()
         drawn = random.integers(0, preprocessing.vocabulary, (EXAMPLES, _WORDS)).tolist()
         # A vocabulary of few tokens may give nothing that can be read.
-        return as_texts(tokenizer.decode(row, skip_special_tokens=True) or "text" for row in drawn)
+        made = (tokenizer.decode(row, skip_special_tokens=True) or "text" for row in drawn)
+        return as_texts(made if preprocessing.truncate else (_read_whole(text, preprocessing) for text in made))
     if preprocessing.kind == "features":
         noise = random.standard_normal((EXAMPLES, preprocessing.width))
         if preprocessing.mean:
@@ -135,3 +137,10 @@ def made_up_samples(preprocessing: Preprocessing) -> Samples:
         return noise.astype(np.float32)
     shape = (EXAMPLES, preprocessing.height, preprocessing.width, preprocessing.channels)
     return random.integers(0, 256, shape, np.uint8)
+
+
+def _read_whole(text: str, preprocessing: TextPreprocessing) -> str:
+    """As much of it as is not refused for its length."""
+    while len(text) > 1 and preprocessing.lengths(as_texts([text]))[0] > preprocessing.max_length:
+        text = text[: len(text) // 2]
+    return text

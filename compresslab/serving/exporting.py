@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
@@ -16,7 +16,8 @@ from compresslab.errors import BadInput
 from compresslab.measure.artifact import copy_tokenizer
 from compresslab.serving.mlserver_layout import MODEL_SETTINGS, SETTINGS, server_settings, write_mlserver
 from compresslab.serving.naming import served_names
-from compresslab.serving.optimum_layout import require_optimum, write_optimum
+from compresslab.serving.optimum_kinds import optimum_kind
+from compresslab.serving.optimum_layout import write_optimum
 from compresslab.serving.part import Part
 from compresslab.serving.plan import ServingPlan, plan
 from compresslab.serving.server_card import server_card
@@ -24,7 +25,7 @@ from compresslab.serving.triton_layout import CONFIG, Backend, write_triton
 from compresslab.store import storage_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from compresslab.measure.artifact import Artifact
     from compresslab.measure.measurement import Latency
@@ -37,7 +38,15 @@ Format = Literal["triton", "mlserver", "onnx", "optimum"]
 class Exported:
     """What was written: each served model's folder by its name, how it is to run, and what the user must know of it.
 
-    Of `onnx` and `optimum` it is one bundle, and no server is set up.
+    Of `onnx` it is one bundle, and of `optimum` one a graph; no server is set up then.
+
+    Attributes:
+        folder: The bundle, or what the models' folders are in.
+        models: Each served model's folder, by its name.
+        plans: How each is to run.
+        folded_difference: The largest difference of an output with the normalization in the graph; None without.
+        notes: What the user must know.
+        loaded_by: Of `optimum` the class that loads each folder.
     """
 
     folder: Path
@@ -45,6 +54,7 @@ class Exported:
     plans: dict[str, ServingPlan]
     folded_difference: float | None
     notes: tuple[str, ...] = ()
+    loaded_by: Mapping[Path, str] = field(default_factory=dict)
 
 
 def export_bundle(
@@ -85,10 +95,7 @@ def export_bundle(
     if to == "optimum":
         if fold is not None:
             raise BadInput("`--fold-preprocessing` is for servers: transformers' processors normalize by themselves")
-        require_optimum(artifact)
-        with new_folder(out) as draft:
-            notes = write_optimum(artifact, draft, name or next(iter(names.values())))
-        return Exported(out, {}, {}, None, notes)
+        return _export_optimum(artifact, out, names)
     with _perhaps_folded(artifact, fold) as (source, difference):
         known = source.manifest.latency if latencies is None else latencies
         plans = {graph: plan(graph, known, cores, max_batch) for graph in names}
@@ -107,6 +114,21 @@ def export_bundle(
             _write_settings(out)
     models = {part.name: out / part.name for part in parts}
     return Exported(out, models, {part.name: part.plan for part in parts}, difference)
+
+
+def _export_optimum(artifact: Artifact, out: Path, names: Mapping[str, str]) -> Exported:
+    """One folder, or of two towers one each: Optimum's classes run one graph, and one space is all they share."""
+    if artifact.manifest.towers and len(names) > 1:
+        parts = {out / served: (artifact.only(graph), served) for graph, served in names.items()}
+    else:
+        parts = {out: (artifact, next(iter(names.values())))}
+    kinds = {folder: optimum_kind(part) for folder, (part, _) in parts.items()}
+    notes: list[str] = []
+    for folder, (part, served) in parts.items():
+        with new_folder(folder) as draft:
+            found = write_optimum(part, draft, served, kinds[folder])
+        notes += found if folder == out else [f"{served}: {one}" for one in found]
+    return Exported(out, {}, {}, None, tuple(notes), {folder: kind.loader for folder, kind in kinds.items()})
 
 
 @contextmanager

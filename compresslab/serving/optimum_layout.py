@@ -11,63 +11,32 @@ from typing import TYPE_CHECKING, Any
 
 from compresslab.bundle.sealing import seal
 from compresslab.errors import BadInput
+from compresslab.measure.artifact import copy_tokenizer
 from compresslab.measure.subject import made_up_samples
 from compresslab.report.markdown_syntax import bullets
+from compresslab.serving.optimum_card import how_to_use
+from compresslab.serving.optimum_images import PREPROCESSOR, image_notes, image_processor
+from compresslab.serving.optimum_texts import TOKENIZER_CONFIG, text_notes, tokenizer_config
 from compresslab.serving.server_card import server_card
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from compresslab.measure.artifact import Artifact, Manifest
-    from compresslab.measure.preprocessing import ImagePreprocessing
+    from compresslab.serving.optimum_kinds import OptimumKind
 
 CONFIG = "config.json"
-PREPROCESSOR = "preprocessor_config.json"
-IMAGES, LOGITS = "pixel_values", "logits"
 _FILE = "model.onnx"
-_RESAMPLE = {"nearest": 0, "bilinear": 2, "bicubic": 3}
-"""Pillow's numbers for filters, by which processors know them."""
 
 
-def require_optimum(artifact: Artifact) -> None:
-    """Refuses what no class of Optimum's runs.
-
-    Raises:
-        BadInput: There are several graphs, or the one does not take normalized images and give classes.
-    """
-    manifest = artifact.manifest
-    if len(manifest.graphs) > 1:
-        raise BadInput(
-            f"{artifact.folder}: Optimum's classes run one graph, but it has {', '.join(manifest.graphs)}; use "
-            "--format onnx, or export each from a bundle of its own"
-        )
-    kind = manifest.preprocessing.kind
-    if manifest.preprocessing.kind != "image":
-        raise BadInput(
-            f"{artifact.folder}: Optimum has classes for images and texts, but this model takes {kind}; use --format "
-            "onnx"
-        )
-    if manifest.preprocessing.folded is not None:
-        raise BadInput(
-            f"{artifact.folder}: its graph takes raw pixels ({manifest.preprocessing.folded}), and transformers' "
-            "processors give normalized ones; export the bundle that it was made from"
-        )
-    (info,) = manifest.graphs.values()
-    if len(info.inputs) != 1 or len(info.outputs) != 1 or not manifest.labels:
-        raise BadInput(
-            f"{artifact.folder}: ORTModelForImageClassification feeds one tensor and reads one of {LOGITS}, but this "
-            f"graph has {len(info.inputs)} inputs, {len(info.outputs)} outputs and {len(manifest.labels)} labels; use "
-            "--format onnx"
-        )
-
-
-def write_optimum(artifact: Artifact, draft: Path, name: str) -> tuple[str, ...]:
+def write_optimum(artifact: Artifact, draft: Path, name: str, kind: OptimumKind) -> tuple[str, ...]:
     """Fills an empty folder, and returns what a user must know.
 
     Args:
-        artifact: The bundle; `require_optimum` has passed it.
+        artifact: The bundle.
         draft: The folder.
         name: What the card calls the model.
+        kind: What `optimum_kind` said of it.
 
     Raises:
         BadInput: The package onnx, which rewrites the graph, is not installed.
@@ -81,83 +50,58 @@ def write_optimum(artifact: Artifact, draft: Path, name: str) -> tuple[str, ...]
             "`pip install onnx`"
         ) from error
     (info,) = artifact.manifest.graphs.values()
-    names = {info.inputs[0].name: IMAGES, info.outputs[0].name: LOGITS}
-    made = renamed(artifact, names, draft, made_up_samples(artifact.manifest.preprocessing))
+    how = artifact.manifest.preprocessing
+    names = {info.inputs[0].name: kind.input, info.outputs[0].name: kind.output}
+    made = renamed(artifact, names, draft, made_up_samples(how), sequence=kind.sequence)
     manifest = made.manifest
     if info.file != _FILE:  # which is what these classes look for
         shutil.move(draft / info.file, draft / _FILE)
         ((graph, written),) = manifest.graphs.items()
         manifest = manifest.model_copy(update={"graphs": {graph: written.model_copy(update={"file": _FILE})}})
-    how = manifest.preprocessing
-    assert how.kind == "image", "nothing else is let through"
-    notes = [*_unsaid_resizing(how), *_unsaid_session(manifest)]
-    _write(draft / CONFIG, config(manifest))
-    processor = image_processor(how)
-    if processor is not None:
-        _write(draft / PREPROCESSOR, processor)
-    told = [server_card(name, manifest).rstrip("\n"), "## With Optimum", _USE if processor is not None else _USE_ALONE]
+    _write(draft / CONFIG, config(manifest, kind))
+    processor: dict[str, Any] | None = None
+    if how.kind == "text":
+        copy_tokenizer(artifact, draft)
+        _write(draft / TOKENIZER_CONFIG, tokenizer_config(artifact.folder, how))
+        notes = text_notes(artifact.folder, how)
+    else:
+        assert how.kind == "image", "nothing else is let through"
+        processor = image_processor(how)
+        if processor is not None:
+            _write(draft / PREPROCESSOR, processor)
+        notes = image_notes(how)
+    notes += _unsaid_session(manifest)
+    left_out = manifest.session.disabled_optimizers
+    use = how_to_use(kind, texts=how.kind == "text", processor=processor is not None, left_out=left_out)
+    told = [server_card(name, manifest).rstrip("\n"), "## With Optimum", *use]
     seal(draft, manifest, "\n\n".join([*told, *([bullets(notes)] if notes else [])]) + "\n")
     return tuple(notes)
 
 
-def config(manifest: Manifest) -> dict[str, Any]:
-    """`config.json`: the labels, and a kind of model that transformers knows, of which nothing else is read."""
+def config(manifest: Manifest, kind: OptimumKind) -> dict[str, Any]:
+    """`config.json`: what is true of the model, and a kind of network that transformers knows.
+
+    AutoConfig refuses kinds that it does not know, and fills in that kind's defaults for what is not said; the graph is
+    what is run, whatever network it was.
+    """
     how = manifest.preprocessing
-    assert how.kind == "image", "nothing else is let through"
-    return {
-        # AutoConfig refuses kinds that it does not know. The graph is what is run, whatever network it was.
-        "model_type": "resnet",
-        "architectures": ["ResNetForImageClassification"],
-        "id2label": {str(index): label for index, label in enumerate(manifest.labels)},
-        "label2id": {label: index for index, label in enumerate(manifest.labels)},
-        "num_channels": how.channels,
-        "problem_type": "single_label_classification",
-        "compresslab": {"graph": _FILE, "params": manifest.params, "macs": manifest.macs},
-    }
-
-
-def image_processor(how: ImagePreprocessing) -> dict[str, Any] | None:
-    """`preprocessor_config.json` that makes AutoImageProcessor do the same; None of grey images, which none takes."""
-    if how.channels == 1:
-        return None
-    plain: dict[str, Any] = {
-        "image_processor_type": "ViTImageProcessor",
-        "do_convert_rgb": True,
-        "do_resize": True,
-        "size": {"height": how.height, "width": how.width},
-        "resample": _RESAMPLE[how.resize],
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": list(how.mean),
-        "image_std": list(how.std),
-    }
-    if how.crop == 1.0:
-        return plain
-    return plain | {
-        "image_processor_type": "CLIPImageProcessor",
-        "size": {"height": _uncropped(how.height, how.crop), "width": _uncropped(how.width, how.crop)},
-        "do_center_crop": True,
-        "crop_size": {"height": how.height, "width": how.width},
-    }
-
-
-def _uncropped(side: int, crop: float) -> int:
-    """Pixels to resize a whole side to, so that its middle is `side` pixels; what is cut off is even."""
-    return side + 2 * round((side / crop - side) / 2)
-
-
-def _unsaid_resizing(how: ImagePreprocessing) -> list[str]:
-    if how.channels == 1:
-        return [
-            f"no {PREPROCESSOR}: no image processor of transformers' takes grey images; prepare them as this card says"
-        ]
-    if any(abs(side / how.crop - _uncropped(side, how.crop)) > 1e-6 * side for side in (how.height, how.width)):
-        return [
-            f"the central {100 * how.crop:g} % of an image is no whole number of pixels in {PREPROCESSOR}, which "
-            "resizes first: inputs are shifted by up to half a pixel; measure that on your data, or crop images before"
-        ]
-    return []
+    plain: dict[str, Any] = {"model_type": kind.model_type, "architectures": [kind.architecture]}
+    if how.kind == "text":
+        plain |= {
+            "vocab_size": how.vocabulary, "pad_token_id": how.pad_id, "max_position_embeddings": how.max_length
+        }  # fmt: skip
+    elif how.kind == "image":
+        plain |= {"num_channels": how.channels}
+    if manifest.embedding is not None:
+        plain |= {"hidden_size": manifest.embedding}
+    else:
+        names = manifest.labels or (manifest.target or "",)
+        plain |= {
+            "id2label": {str(index): label for index, label in enumerate(names)},
+            "label2id": {label: index for index, label in enumerate(names)},
+            "problem_type": "single_label_classification" if manifest.labels else "regression",
+        }
+    return plain | {"compresslab": {"graph": _FILE, "params": manifest.params, "macs": manifest.macs}}
 
 
 def _unsaid_session(manifest: Manifest) -> list[str]:
@@ -165,28 +109,10 @@ def _unsaid_session(manifest: Manifest) -> list[str]:
     if not left_out:
         return []
     return [
-        f"measured without ONNX Runtime's {', '.join(left_out)}, which Optimum cannot leave out: layers that were kept "
-        "in float are rounded there; measure it again, or use --format onnx"
+        f"measured without ONNX Runtime's {', '.join(left_out)}: open it with the `session_options` that the card "
+        "shows, or layers that were kept in float are rounded"
     ]
 
 
 def _write(path: Path, plain: dict[str, Any]) -> None:
     path.write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-_USE_ALONE = f"""```python
-from optimum.onnxruntime import ORTModelForImageClassification
-
-model = ORTModelForImageClassification.from_pretrained(".")
-scores = model({IMAGES}=images).logits  # of float32 images as prepared above
-```"""
-_USE = """```python
-from optimum.onnxruntime import ORTModelForImageClassification
-from PIL import Image
-from transformers import AutoImageProcessor
-
-model = ORTModelForImageClassification.from_pretrained(".")
-processor = AutoImageProcessor.from_pretrained(".", use_fast=False)
-scores = model(**processor(Image.open("image.png"), return_tensors="np")).logits
-print(model.config.id2label[int(scores.argmax())])
-```"""

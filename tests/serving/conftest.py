@@ -8,6 +8,9 @@ import pytest
 
 from benchmarks.servers.bundles import image_bundle, two_graph_bundle
 from compresslab.measure.artifact import Artifact
+from tests.models.conftest import libraries
+
+__all__ = ["libraries"]
 
 
 @pytest.fixture(scope="session")

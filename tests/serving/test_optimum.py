@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
@@ -19,6 +24,7 @@ from compresslab.errors import BadInput, ParityError
 from compresslab.measure.artifact import Artifact, GraphInfo, Manifest, TensorInfo, load_artifact
 from compresslab.measure.evaluate import predict
 from compresslab.measure.preprocessing import ImagePreprocessing
+from compresslab.measure.session import SessionOptions
 from compresslab.serving import export_bundle, renaming
 from tests.torchvision_operators import define
 
@@ -124,7 +130,7 @@ def test_grey_images_are_answered_from_arrays(image: Artifact, tmp_path: Path) -
 def test_what_optimum_has_no_class_for_is_refused(pair: Artifact, image: Artifact, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="run one graph, but it has image, text"):
         export_bundle(pair, tmp_path / "out", "optimum")
-    with pytest.raises(BadInput, match="has classes for images and texts, but this model takes features"):
+    with pytest.raises(BadInput, match=r"has classes for images and texts, but `model\.onnx` takes features"):
         export_bundle(feature_bundle(tmp_path / "features"), tmp_path / "out", "optimum")
     with pytest.raises(BadInput, match="`--fold-preprocessing` is for servers"):
         export_bundle(image, tmp_path / "out", "optimum", fold="uint8-nhwc")
@@ -132,6 +138,33 @@ def test_what_optimum_has_no_class_for_is_refused(pair: Artifact, image: Artifac
     with pytest.raises(BadInput, match=r"its graph takes raw pixels \(uint8-nhwc\)"):
         export_bundle(load_artifact(tmp_path / "folded"), tmp_path / "out", "optimum")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("torchvision")
+def test_what_onnx_runtime_is_to_leave_out_is_left_out_by_optimum_too(tmp_path: Path, picture: Path, monkeypatch):
+    """A layer that was kept in float on purpose would be rounded; and an option of another name has no effect."""
+    kept = SessionOptions(disabled_optimizers=("GemmActivationFusion", "MatMulAddFusion"))
+    plain = bundle(tmp_path / "bundle")
+    told = replace(plain, manifest=plain.manifest.model_copy(update={"session": kept}))
+    exported = export_bundle(told, tmp_path / "out", "optimum")
+    assert "measured without ONNX Runtime's GemmActivationFusion, MatMulAddFusion" in exported.notes[0]
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8").partition("## With Optimum")[2]
+    (lines,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    shutil.copyfile(picture, tmp_path / "out" / "image.png")
+    monkeypatch.chdir(tmp_path / "out")
+    names: dict[str, Any] = {}
+    exec(lines, names)
+    np.testing.assert_allclose(
+        np.asarray(names["scores"]), predict(told, told.manifest.preprocessing.open(picture)[np.newaxis]), atol=0.03
+    )
+    values = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2]) for name in ("x", "y")}
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["a"]), helper.make_node("Add", ["a", "b"], ["y"])]
+    weights = [numpy_helper.from_array(np.ones(shape, np.float32), name) for name, shape in (("w", (2, 2)), ("b", 2))]
+    graph = helper.make_graph(nodes, "net", [values["x"]], [values["y"]], weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), "fused.onnx")
+    names["options"].optimized_model_filepath = "as_run.onnx"
+    onnxruntime.InferenceSession("fused.onnx", names["options"])
+    assert [node.op_type for node in onnx.load("as_run.onnx").graph.node] == ["MatMul", "Add"]
 
 
 def test_nothing_of_the_users_is_replaced(image: Artifact, tmp_path: Path) -> None:

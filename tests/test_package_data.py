@@ -107,7 +107,7 @@ def test_held_out_packages_are_in_no_training_text(home: Path, monkeypatch: pyte
     ]
     monkeypatch.setattr(retrieval.texts, "packages", lambda: pairs)
     for name in ("wordnet", "dictionaries", "fortunes"):
-        monkeypatch.setattr(retrieval.texts, name, lambda: ["synopsis 0", TEXT])
+        monkeypatch.setattr(retrieval.texts, name, lambda: ["synopsis 0", "Description  1600", TEXT])
     found = retrieval.packages()
     assert found["texts"] == ["synopsis 2500", "description 2500", "synopsis 2501", "description 2501", TEXT]
     assert found["test_texts"][:2] == ["synopsis 0", "description 0"]
@@ -147,7 +147,9 @@ def emoji_pairs(home: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     grey = {vendor: np.full((2, 2, 3), 40 * place, np.uint8) for place, vendor in enumerate(emoji.VENDORS)}
     monkeypatch.setattr(emoji_pairs, "concepts", lambda: known)
     monkeypatch.setattr(emoji_pairs, "drawn", lambda vendor, _: {one.code: grey[vendor] for one in known})
-    monkeypatch.setattr(emoji_pairs, "wordnet", lambda: [*(f"gloss {number}" for number in range(8000))])
+    glosses = [*(f"gloss {number}" for number in range(8000 - 600)), *(f"THING  {number}" for number in range(600))]
+    monkeypatch.setattr(emoji_pairs, "wordnet", lambda: glosses)
+    monkeypatch.setattr(emoji_pairs, "_EVERY", 1)
     return emoji_pairs
 
 
@@ -160,7 +162,8 @@ def test_a_vendor_and_concepts_are_held_out(emoji_pairs: ModuleType) -> None:
     assert set(found["benchmarks"]) == {"vendor", "vendor_test"}
     assert (found["benchmarks"]["vendor"]["images"] == held_out).all()
     assert set(found["benchmarks"]["vendor_test"]["image_groups"]) == groups["test_"]
-    assert len(found["transfer_texts"]) == len(groups[""]) + 1000
+    # Of the glosses those are left out that say what is held out, in other letters or not.
+    assert len(found["transfer_texts"]) == len(groups[""]) + 8000 - 600 + len(groups[""])
 
 
 def test_few_pairs_are_of_the_same_splits(emoji_pairs: ModuleType) -> None:
@@ -168,7 +171,7 @@ def test_few_pairs_are_of_the_same_splits(emoji_pairs: ModuleType) -> None:
     assert len(set(few["benchmarks"]["vendor"]["image_groups"])) == 50
     for part in ("", "validation_", "test_"):
         assert set(few[f"{part}texts"]) <= set(whole[f"{part}texts"])
-    assert len([text for text in few["transfer_texts"] if text.startswith("gloss")]) == 9
+    assert len([text for text in few["transfer_texts"] if text.startswith("gloss")]) == 62
 
 
 def test_emoji_are_found_by_code_or_name_and_drawn_on_white(home: Path) -> None:

@@ -148,7 +148,7 @@ def test_minilm_retrieval(runs: Path) -> None:
 
 @pytest.mark.slow
 def test_nothing_that_texts_are_judged_by_is_trained_on() -> None:
-    """Of the whole pipeline, of which the short version takes a part; the task itself leaves out equal texts alone."""
+    """Of the whole pipeline, of which the short version takes a part; not in other letters either."""
     module = PIPELINES / "package_data" / "retrieval.py"
     found = call(f"{module}:packages", {})
     trained = words(found["texts"])

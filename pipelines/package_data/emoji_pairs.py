@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from package_data.emoji import VENDORS, Concept, concepts, drawn
-from package_data.texts import wordnet
+from package_data.texts import plain, wordnet
 
 SIDE = 48
 """Pixels of a picture's side."""
@@ -50,10 +50,10 @@ def _pairs(known: Sequence[Concept], glosses: Sequence[str]) -> dict[str, Any]:
     found["benchmarks"] = {
         name: _arrays(known, its, [pictures[HELD_OUT]]) for name, its in (("vendor", held_out), ("vendor_test", fresh))
     }
-    held_back = {text for prefix in ("validation_", "test_") for text in found[f"{prefix}texts"]}
+    held_back = {plain(text) for prefix in ("validation_", "test_") for text in found[f"{prefix}texts"]}
     words = [tag for one in usable if _split(one) == "train" for tag in one.tags]
     every = dict.fromkeys([*words, *glosses])
-    found["transfer_texts"] = [text for text in every if text not in held_back]
+    found["transfer_texts"] = [text for text in every if plain(text) not in held_back]
     return found
 
 

@@ -25,10 +25,10 @@ def packages() -> dict[str, Any]:
         pairs[_TEST : _TEST + _VALIDATION],
         pairs[_TEST + _VALIDATION :],
     )
-    held_out = {text for pair in (*test, *validation) for text in pair}
+    held_out = {texts.plain(text) for pair in (*test, *validation) for text in pair}
     own = [text for pair in rest for text in pair]
     train = dict.fromkeys([*own, *texts.wordnet(), *texts.dictionaries()[::_EVERY], *texts.fortunes()])
-    found: dict[str, Any] = {"texts": [text for text in train if text not in held_out]}
+    found: dict[str, Any] = {"texts": [text for text in train if texts.plain(text) not in held_out]}
     for split, part in (("validation", validation), ("test", test)):
         found[f"{split}_texts"], found[f"{split}_groups"] = _of_groups([[one] for one in part])
     return found

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
+from compresslab.data.alike import batches_alike
 from compresslab.teacher import OUTPUT, Answers, Question
 from compresslab.training import Batch, epoch_order
 
@@ -59,7 +60,7 @@ class Feed:
         """The batches of an epoch."""
         transfer = self._transfer_rows(epoch)
         total = self._labelled + self._unlabelled
-        for order in self._orders(total, epoch):
+        for order in self._orders(total, epoch, transfer):
             train = order[order < self._labelled]
             parts = [self._part(_TRAIN, train, self.view(epoch))]
             if len(train) < len(order):
@@ -67,11 +68,17 @@ class Feed:
                 parts.append(self._part(_TRANSFER, rows, self.view(epoch)))
             yield parts[0] if len(parts) == 1 else _joined(self._of_one_length(parts))
 
-    def _orders(self, total: int, epoch: int) -> list[Rows]:
-        """The samples of every batch; those of a group of queries and documents as far as they fit into one."""
+    def _orders(self, total: int, epoch: int, transfer: Rows) -> list[Rows]:
+        """The samples of every batch; those of a group of queries and documents as far as they fit into one.
+
+        Texts without groups are beside others of their length.
+        """
         orders = epoch_order(total, self._recipe.batch, self._context.seed, epoch)
         if self._together is None:
-            return orders
+            lengths = self._lengths(transfer)
+            if lengths is None:
+                return orders
+            return batches_alike(orders, lengths, np.random.default_rng([self._context.seed, epoch, 3]))
         rng = np.random.default_rng([self._context.seed, epoch, 2])
         _, number = np.unique(self._together, return_inverse=True)
         groups = np.concatenate([number, number.max() + 1 + np.arange(total - len(number))])
@@ -79,6 +86,15 @@ class Feed:
         order = np.lexsort((rng.permutation(total), rng.permutation(int(groups.max()) + 1)[groups]))
         size = len(orders[0])
         return [order[start : start + size] for start in range(0, len(orders) * size, size)]
+
+    def _lengths(self, transfer: Rows) -> Rows | None:
+        """Of each sample of an epoch, those of the transfer split last; None where all are of one shape."""
+        task = self._context.task
+        labelled = task.lengths(_TRAIN)
+        if labelled is None or not len(transfer):
+            return labelled
+        others = task.lengths(_TRANSFER)
+        return None if others is None else np.concatenate([labelled, others[transfer]])
 
     @property
     def splits(self) -> tuple[str, ...]:

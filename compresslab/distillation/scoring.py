@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from compresslab.data.alike import blocks_alike
 from compresslab.measure.metrics import metric_of
 
 if TYPE_CHECKING:
@@ -32,10 +33,12 @@ def predicted(
     """The network's outputs for some rows of a split, in eval mode [b, outputs]."""
     was_training = module.training
     module.eval()
+    lengths = task.lengths(split)
+    blocks = blocks_alike(None if lengths is None else lengths[rows], len(rows), _BATCH)
     parts = []
     with torch.inference_mode():
-        for start in range(0, len(rows), _BATCH):
-            inputs = torch.from_numpy(task.batch(split, rows[start : start + _BATCH], seed, mixup))
+        for block in blocks:
+            inputs = torch.from_numpy(task.batch(split, rows[block], seed, mixup))
             parts.append(module(inputs).float().numpy())
     module.train(was_training)
-    return np.concatenate(parts)
+    return np.concatenate(parts)[np.argsort(np.concatenate(blocks), kind="stable")]

@@ -226,6 +226,13 @@ class Task:
             return None
         return groups_of(targets) if targets.dtype.kind == "i" else np.arange(len(targets)) // 2
 
+    def lengths(self, split: str) -> npt.NDArray[np.int64] | None:
+        """Tokens of each text of a split [n]; None where all inputs are of one shape."""
+        part, how = self.splits[split], self.preprocessing
+        if how.kind != "text":
+            return None
+        return self.tokens.of(part.digest, part.inputs, how).lengths  # type: ignore[arg-type]
+
     def spread(self, split: str, most: int) -> npt.NDArray[np.int64]:
         """Up to about `most` rows spread evenly over a split; of embeddings with all that belongs to each."""
         count, together = len(self.splits[split].inputs), self.together(split)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from compresslab.data.alike import blocks_alike
 from compresslab.digest import code_digest, digest_of, library_versions
 from compresslab.errors import ModelError
 from compresslab.models.taps import require_layers, tapped
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _KIND = "teacher"
 _BATCH = 500
+# Texts are sorted by length among so many before they are answered; images and features need no more than a batch.
+_WINDOW = 10_000
 # Answers of one network differ by this much between batch sizes and thread counts in bf16; another network's by more.
 _SPOT_TOLERANCE = 0.05
 
@@ -108,14 +111,15 @@ class NetworkTeacher:
 
     def _store(self, keys: Mapping[str, str], asked: _Asked, cache: Cache, progress: Progress) -> None:
         samples = len(self.task.splits[asked.split].inputs)
+        lengths = self.task.lengths(asked.split)
         with ExitStack() as stack:
             writers = {}
             for name, key in keys.items():
                 folder = stack.enter_context(self.store.writing(_KIND, key))
                 writers[name] = Writer(folder, samples, cache, logits=name == OUTPUT and not self.task.any_width)
             progress.start("teacher", samples)
-            for rows in blocks(samples, _BATCH):
-                answered = asked.live(rows, list(keys))
+            for rows in blocks(samples, _BATCH if lengths is None else _WINDOW):
+                answered = asked.in_batches(rows, list(keys), None if lengths is None else lengths[rows], progress)
                 for name, values in answered.items():
                     if not np.isfinite(values).all():
                         raise ModelError(
@@ -123,7 +127,6 @@ class NetworkTeacher:
                             "untrained"
                         )
                     writers[name].add(values)
-                progress.advance(len(rows))
 
     def _key(self, asked: _Asked, name: str, cache: Cache) -> str:
         return digest_of(
@@ -152,6 +155,19 @@ class _Asked:
     split: str
     seed: int | None
     mixup: float
+
+    def in_batches(
+        self, rows: Rows, names: Sequence[str], lengths: npt.NDArray[np.int64] | None, progress: Progress
+    ) -> dict[str, Floats]:
+        """The network's own answers for many rows, those of a length together."""
+        blocks_of = blocks_alike(lengths, len(rows), _BATCH)
+        parts: dict[str, list[Floats]] = {name: [] for name in names}
+        for block in blocks_of:
+            for name, values in self.live(rows[block], names).items():
+                parts[name].append(values)
+            progress.advance(len(block))
+        back = np.argsort(np.concatenate(blocks_of), kind="stable")
+        return {name: np.concatenate(values)[back] for name, values in parts.items()}
 
     def live(self, rows: Rows, names: Sequence[str]) -> dict[str, Floats]:
         """The network's own answers for some rows."""

@@ -107,12 +107,71 @@ def test_held_out_packages_are_in_no_training_text(home: Path, monkeypatch: pyte
     ]
     monkeypatch.setattr(retrieval.texts, "packages", lambda: pairs)
     for name in ("wordnet", "dictionaries", "fortunes"):
-        monkeypatch.setattr(retrieval.texts, name, lambda: ["synopsis 0", TEXT])
+        monkeypatch.setattr(retrieval.texts, name, lambda: ["synopsis 0", "Description  1600", TEXT])
     found = retrieval.packages()
     assert found["texts"] == ["synopsis 2500", "description 2500", "synopsis 2501", "description 2501", TEXT]
     assert found["test_texts"][:2] == ["synopsis 0", "description 0"]
     assert found["test_groups"][:4] == [-1, 0, -2, 1]
     assert len(found["validation_texts"]) == 2 * retrieval._VALIDATION
+
+
+def test_few_of_everything_are_whole_pairs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A query without its document would be refused, and a pair's second text with another's score would be wrong."""
+    from package_data import movies, retrieval
+
+    assert home.parent.is_dir()
+    pairs = [(f"synopsis {number}", f"description {number}") for number in range(4600)]
+    monkeypatch.setattr(retrieval.texts, "packages", lambda: pairs)
+    for name in ("wordnet", "dictionaries", "fortunes"):
+        monkeypatch.setattr(retrieval.texts, name, list)
+    packages = retrieval.few_packages()
+    assert len(packages["texts"]) == 5, "of 4,200"
+    assert len(packages["validation_texts"]) == 100
+    assert packages["test_groups"][-2:] == [-75, 74]
+    monkeypatch.setattr(retrieval.texts, "articles", lambda _: [[str(number) for number in range(50)]])
+    assert retrieval.few_news() == retrieval.few_reviews() == {"texts": ["0", "1"], "groups": [-1, 0]}
+    monkeypatch.setattr(retrieval.texts, "lee", lambda: [("a", str(number), number / 50) for number in range(50)])
+    assert retrieval.few_lee() == {"texts": ["a", "0", "a", "1"], "scores": [0.0, 0.0, 0.02, 0.02]}
+    monkeypatch.setattr(movies, "movie_lines", lambda: [(str(number), float(number)) for number in range(40)])
+    assert movies.few_scores() == {"texts": ["0", "30"], "targets": [0.0, 30.0]}
+
+
+@pytest.fixture
+def emoji_pairs(home: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """With 600 concepts that all vendors have drawn in a grey of their own, and ten glosses."""
+    pytest.importorskip("vl_convert", reason="pictures are drawn by the extra `report`")
+    from package_data import emoji, emoji_pairs
+
+    assert home.parent.is_dir()
+    known = [emoji.Concept(str(number), f"Thing {number}", (f"tag {number}",), 0) for number in range(600)]
+    grey = {vendor: np.full((2, 2, 3), 40 * place, np.uint8) for place, vendor in enumerate(emoji.VENDORS)}
+    monkeypatch.setattr(emoji_pairs, "concepts", lambda: known)
+    monkeypatch.setattr(emoji_pairs, "drawn", lambda vendor, _: {one.code: grey[vendor] for one in known})
+    glosses = [*(f"gloss {number}" for number in range(8000 - 600)), *(f"THING  {number}" for number in range(600))]
+    monkeypatch.setattr(emoji_pairs, "wordnet", lambda: glosses)
+    monkeypatch.setattr(emoji_pairs, "_EVERY", 1)
+    return emoji_pairs
+
+
+def test_a_vendor_and_concepts_are_held_out(emoji_pairs: ModuleType) -> None:
+    found = emoji_pairs.pairs()
+    groups = {part: set(found[f"{part}image_groups"]) for part in ("", "validation_", "test_")}
+    assert sum(len(one) for one in groups.values()) == len(set.union(*groups.values())) == 600
+    held_out = list(emoji_pairs.VENDORS).index(emoji_pairs.HELD_OUT) * 40
+    assert {int(pixel) for part in groups for pixel in np.unique(found[f"{part}images"])} == {0, 40, 80, 120}
+    assert set(found["benchmarks"]) == {"vendor", "vendor_test"}
+    assert (found["benchmarks"]["vendor"]["images"] == held_out).all()
+    assert set(found["benchmarks"]["vendor_test"]["image_groups"]) == groups["test_"]
+    # Of the glosses those are left out that say what is held out, in other letters or not.
+    assert len(found["transfer_texts"]) == len(groups[""]) + 8000 - 600 + len(groups[""])
+
+
+def test_few_pairs_are_of_the_same_splits(emoji_pairs: ModuleType) -> None:
+    whole, few = emoji_pairs.pairs(), emoji_pairs.few_pairs()
+    assert len(set(few["benchmarks"]["vendor"]["image_groups"])) == 50
+    for part in ("", "validation_", "test_"):
+        assert set(few[f"{part}texts"]) <= set(whole[f"{part}texts"])
+    assert len([text for text in few["transfer_texts"] if text.startswith("gloss")]) == 62
 
 
 def test_emoji_are_found_by_code_or_name_and_drawn_on_white(home: Path) -> None:

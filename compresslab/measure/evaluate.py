@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -121,14 +121,12 @@ def answers(artifact: Artifact, graph: str, inputs: Samples, batch: int = 256) -
     session = open_session(path, artifact.manifest.session, usable_cores())
     name, output = session.get_inputs()[0].name, session.get_outputs()[0].name
     parts = []
-    order = None
-    if preprocessing.kind == "text":  # those of a length together, so that little is padding
+    places = None
+    if preprocessing.kind == "text":
         batch = min(batch, _TEXTS)
-        texts: np.ndarray[Any, Any] = inputs
-        order = np.argsort(np.strings.str_len(texts), kind="stable")
+        inputs, places = _each_once(inputs)
     for start in range(0, len(inputs), batch):
-        rows = slice(start, start + batch) if order is None else order[start : start + batch]
-        prepared = preprocessing.graph_input(inputs[rows])
+        prepared = preprocessing.graph_input(inputs[start : start + batch])
         try:
             parts.append(session.run([output], {name: prepared})[0])
         except RUNTIME_ERRORS as error:
@@ -141,8 +139,8 @@ def answers(artifact: Artifact, graph: str, inputs: Samples, batch: int = 256) -
         raise ArtifactError(
             f"{path}: outputs must be [n, outputs], but {len(inputs)} inputs gave {list(outputs.shape)}"
         )
-    if order is not None:
-        outputs = outputs[np.argsort(order, kind="stable")]
+    if places is not None:
+        outputs = outputs[places]
     broken = int((~np.isfinite(outputs)).any(axis=1).sum())
     if broken:
         raise BenchmarkFailed(
@@ -150,3 +148,13 @@ def answers(artifact: Artifact, graph: str, inputs: Samples, batch: int = 256) -
             "are broken"
         )
     return outputs.astype(np.float32, copy=False)
+
+
+def _each_once(texts: Samples) -> tuple[Samples, npt.NDArray[np.intp]]:
+    """The different texts [m], and the place of each text [n] among them.
+
+    Scored pairs have every text many times over. Those of a length stand together, so that little is padding.
+    """
+    distinct, numbers = np.unique(texts, return_inverse=True)
+    order = np.argsort(np.strings.str_len(distinct), kind="stable")
+    return distinct[order], np.argsort(order)[numbers]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from package_data.emoji import VENDORS, Concept, concepts, drawn
-from package_data.texts import wordnet
+from package_data.texts import plain, wordnet
 
 SIDE = 48
 """Pixels of a picture's side."""
@@ -19,6 +19,7 @@ _TEST, _VALIDATION = 20, 10
 """Per cent of the concepts that are held out."""
 _EVERY = 8
 """Of WordNet's texts every so many-th is taken."""
+_FEW = 12
 
 
 def pairs() -> dict[str, Any]:
@@ -28,7 +29,15 @@ def pairs() -> dict[str, Any]:
 
     The benchmark `vendor` has the held-out vendor's pictures of all concepts, `vendor_test` those of test concepts.
     """
-    known = list(concepts())
+    return _pairs(list(concepts()), wordnet()[::_EVERY])
+
+
+def few_pairs() -> dict[str, Any]:
+    """As `pairs`, with every twelfth concept and fewer of WordNet's texts: to see that a pipeline runs."""
+    return _pairs(list(concepts())[::_FEW], wordnet()[:: 10 * _FEW * _EVERY])
+
+
+def _pairs(known: Sequence[Concept], glosses: Sequence[str]) -> dict[str, Any]:
     pictures = {vendor: drawn(vendor, SIDE) for vendor in VENDORS}
     trained = [vendor for vendor in VENDORS if vendor != HELD_OUT]
     usable = [one for one in known if sum(one.code in pictures[vendor] for vendor in trained) > 1]
@@ -41,10 +50,10 @@ def pairs() -> dict[str, Any]:
     found["benchmarks"] = {
         name: _arrays(known, its, [pictures[HELD_OUT]]) for name, its in (("vendor", held_out), ("vendor_test", fresh))
     }
-    held_back = {text for prefix in ("validation_", "test_") for text in found[f"{prefix}texts"]}
+    held_back = {plain(text) for prefix in ("validation_", "test_") for text in found[f"{prefix}texts"]}
     words = [tag for one in usable if _split(one) == "train" for tag in one.tags]
-    every = dict.fromkeys([*words, *wordnet()[::_EVERY]])
-    found["transfer_texts"] = [text for text in every if text not in held_back]
+    every = dict.fromkeys([*words, *glosses])
+    found["transfer_texts"] = [text for text in every if plain(text) not in held_back]
     return found
 
 

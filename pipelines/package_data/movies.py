@@ -16,6 +16,11 @@ def scores() -> dict[str, Any]:
     return {"texts": [text for text, _ in rows], "targets": [score for _, score in rows]}
 
 
+def few_scores() -> dict[str, Any]:
+    """Every thirtieth of `scores`: to see that a pipeline runs."""
+    return {name: values[::30] for name, values in scores().items()}
+
+
 def sides() -> dict[str, Any]:
     """Each line that people are of one mind about, as `negative` or `positive`."""
     rows = [(text, score) for text, score in movie_lines() if abs(score) >= _CLEAR]

@@ -25,19 +25,19 @@ def packages() -> dict[str, Any]:
         pairs[_TEST : _TEST + _VALIDATION],
         pairs[_TEST + _VALIDATION :],
     )
-    held_out = {text for pair in (*test, *validation) for text in pair}
+    held_out = {texts.plain(text) for pair in (*test, *validation) for text in pair}
     own = [text for pair in rest for text in pair]
     train = dict.fromkeys([*own, *texts.wordnet(), *texts.dictionaries()[::_EVERY], *texts.fortunes()])
-    found: dict[str, Any] = {"texts": [text for text in train if text not in held_out]}
+    found: dict[str, Any] = {"texts": [text for text in train if texts.plain(text) not in held_out]}
     for split, part in (("validation", validation), ("test", test)):
         found[f"{split}_texts"], found[f"{split}_groups"] = _of_groups([[one] for one in part])
     return found
 
 
 def few_packages() -> dict[str, Any]:
-    """As `packages`, with a hundredth of the training texts and a tenth of the others: to see that a pipeline runs."""
+    """As `packages`, with a thousandth of the training texts and a twentieth of the others: to see that it runs."""
     found = packages()
-    return {name: values[::100] if name == "texts" else values[: len(values) // 10] for name, values in found.items()}
+    return {name: values[::1000] if name == "texts" else _first(values) for name, values in found.items()}
 
 
 def news() -> dict[str, Any]:
@@ -45,9 +45,19 @@ def news() -> dict[str, Any]:
     return _of_articles("news")
 
 
+def few_news() -> dict[str, Any]:
+    """A twentieth of `news`."""
+    return {name: _first(values) for name, values in news().items()}
+
+
 def reviews() -> dict[str, Any]:
     """Every second sentence of a product's review has to find the others of the same review."""
     return _of_articles("reviews")
+
+
+def few_reviews() -> dict[str, Any]:
+    """A twentieth of `reviews`."""
+    return {name: _first(values) for name, values in reviews().items()}
 
 
 def simlex() -> dict[str, Any]:
@@ -63,6 +73,16 @@ def wordsim() -> dict[str, Any]:
 def lee() -> dict[str, Any]:
     """Pairs of fifty short news stories."""
     return _of_pairs(texts.lee())
+
+
+def few_lee() -> dict[str, Any]:
+    """A twentieth of `lee`."""
+    return {name: _first(values) for name, values in lee().items()}
+
+
+def _first(values: list[Any]) -> list[Any]:
+    """A twentieth, with what is in pairs in its pairs still."""
+    return values[: len(values) // 40 * 2]
 
 
 def _of_articles(kind: str) -> dict[str, Any]:

@@ -111,6 +111,11 @@ def lee() -> list[tuple[str, str, float]]:
     return [(texts[one], texts[other], scores[one][other]) for other in range(len(texts)) for one in range(other)]
 
 
+def plain(text: str) -> str:
+    """A text without what nobody would call a difference: its case, and how wide its spaces are."""
+    return " ".join(text.casefold().split())
+
+
 def _scored(kind: str) -> Iterator[tuple[str, float, str]]:
     """Number, score and text of each line of one of the sets that come with VADER's source.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -63,10 +64,7 @@ def scored_pairs_of_file(path: Path, first: str, second: str, score: str) -> Gro
     texts, scores = [], []
     for place, one, other, value in _pairs(path, first, second, score):
         texts += [one, other]
-        try:
-            scores += [float(value)] * 2
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{place}: `{score}` must be a number, but is {value!r}") from error
+        scores += [_number(value, f"{place}: `{score}`")] * 2
     return Grouped(as_texts(texts), checked_targets(f"{path}: `{score}`", np.array(scores, np.float32), len(texts)))
 
 
@@ -127,6 +125,16 @@ def _grouped(where: str, found: Mapping[Any, Any], prefix: str) -> Grouped:
     if scores is not None:
         return Grouped(texts, checked_targets(f"{where}scores`", np.asarray(scores, np.float32), len(texts)))
     return Grouped(texts, None)
+
+
+def _number(value: Any, where: str) -> float:
+    try:
+        number = math.nan if value is None or isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise DataError(f"{where} must be a number, such as 1.5, but is {value!r}; correct it, or leave the row out")
+    return number
 
 
 def _texts(where: str, given: Any) -> Texts:

@@ -100,10 +100,10 @@ def test_what_is_no_pair_is_told_with_its_line(tmp_path, rows, columns, message)
         pairs_of_file(tmp_path / "x.csv", "query", "document")
 
 
-@pytest.mark.parametrize(("score", "message"), [("high", "`score` must be a number, but is 'high'"), ("nan", "score")])
-def test_a_score_that_is_none_is_told(tmp_path, score, message):
+@pytest.mark.parametrize("score", ["high", "nan", ""])
+def test_a_score_that_is_none_is_told_with_its_line(tmp_path, score):
     write(tmp_path / "x.csv", [("a", "b", "1.5"), ("a", "c", score)], ("query", "document", "score"))
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=rf"x\.csv:3: `score` must be a number, such as 1\.5, but is '{score}'"):
         scored_pairs_of_file(tmp_path / "x.csv", "query", "document", "score")
 
 

@@ -112,8 +112,8 @@ def _csv(path: Path, needed: Sequence[str], no_column: NoColumn) -> Iterator[tup
                 line = reader.line_num + 1
         except csv.Error as error:
             raise DataError(
-                f"{path}:{line}: cannot be read as CSV from here on ({error}); close the quotes of this row, and double "
-                "those inside a text"
+                f"{path}:{line}: cannot be read as CSV from here on ({error}); close the quotes of this row, and "
+                "double those inside a text"
             ) from error
         except UnicodeDecodeError as error:
             raise _not_utf8(path) from error

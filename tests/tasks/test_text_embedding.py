@@ -247,8 +247,23 @@ def test_long_texts_are_told_or_refused(tmp_path, reading):
     spec = {"pairs": {"csv": write(tmp_path / "a.csv", pairs(20))}, "max_length": 8}
     notes = TextEmbedding.model_validate(spec).load(tmp_path, reading).notes
     assert any("train texts" in note and "have more than 8 tokens" in note for note in notes)
-    with pytest.raises(DataError, match="8"):
+    with pytest.raises(DataError, match="but at most 8 are read"):
         TextEmbedding.model_validate({**spec, "too_long": "error"}).load(tmp_path, reading)
+
+
+def test_benchmarks_are_read_as_closely_as_splits(tmp_path, reading):
+    """Results on them are no better for what was cut off, or could not be read, unseen."""
+    rows = [(f"日 {word}", f"{word} " + "my " * 60) for word in sentences(12, 4)[0]]
+    spec = {
+        "pairs": {"csv": write(tmp_path / "a.csv", pairs(20))},
+        "benchmarks": {"shop": {"csv": write(tmp_path / "b.csv", rows), "metric": "recall@1"}},
+    }
+    notes = TextEmbedding.model_validate(spec).load(tmp_path, reading).notes
+    assert any(note.startswith("12 of 24 `shop` texts (50.0 %) have more than") for note in notes)
+    assert any(note.startswith("12 of 24 `shop` texts have parts that the tokenizer does not know") for note in notes)
+    write(tmp_path / "b.csv", [*rows, ("\u200b", "x")])
+    with pytest.raises(DataError, match=r"`shop`: the text .* has no token of its own"):
+        TextEmbedding.model_validate(spec).load(tmp_path, reading)
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,32 @@ def test_long_texts_are_told_or_refused(folder, reading, tmp_path):
         classification(folder, max_length=10, too_long="error").load(tmp_path, reading)
 
 
+def test_a_text_that_may_not_be_cut_is_told_where_it_stands(folder, reading, tmp_path):
+    texts, labels = sentences(240)
+    write_csv(tmp_path / "t.csv", [*texts, "please " * 80], [*labels, "login"])
+    with pytest.raises(DataError, match=r"t\.csv:242: the text 'please .* has 82 tokens.*1 of \d+ texts of `\w+` have"):
+        classification(folder, csv=str(tmp_path / "t.csv"), too_long="error").load(tmp_path, reading)
+
+
+def test_a_text_of_which_nothing_is_read_is_told_where_it_stands(folder, reading, tmp_path):
+    """A zero-width space is no blank, and every tokenizer of BERT's kind throws it away."""
+    texts, labels = sentences(240)
+    write_csv(tmp_path / "t.csv", [*texts, "\u200b"], [*labels, "login"])
+    with pytest.raises(DataError, match=r"t\.csv:242: the text .* has no token of its own"):
+        classification(folder, csv=str(tmp_path / "t.csv")).load(tmp_path, reading)
+
+
+def test_texts_in_a_language_that_the_tokenizer_does_not_know_are_told(folder, reading, tmp_path):
+    """A network answers for them too, whatever they say."""
+    strange = [f"日本 {number}" for number in range(20)]
+    write_csv(tmp_path / "dev.csv", strange, [*QUEUES, *["login"] * 17])
+    task = classification(folder, validation_data=str(tmp_path / "dev.csv")).load(tmp_path, reading)
+    assert any(
+        note.startswith("20 of 20 validation texts have parts that the tokenizer does not") for note in task.notes
+    )
+    assert not any("train texts have parts" in note for note in task.notes)
+
+
 def test_unlabelled_texts_come_from_lists_of_files(folder, reading, tmp_path):
     fresh, _ = sentences(40, seed=5)
     (tmp_path / "lines.txt").write_text("\n".join(fresh[:20]))

@@ -270,7 +270,7 @@ def _towers(pipeline: Pipeline, task: TowersTask) -> tuple[TowersTask, dict[str,
             )
         models[name] = fitting(f"model.{name}", specs[name], task.towers[name], pipeline.seed)
         view = task.towers[name]
-        inputs = view.read_by(models[name].preprocessing).batch("validation", np.arange(2), None)
+        inputs = view.read_by(models[name].preprocessing).first("validation")
         width = output_width(models[name].module, torch.from_numpy(inputs))
         if task.width not in (None, width):
             raise ModelError(

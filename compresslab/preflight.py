@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from compresslab.errors import ArtifactError, ConfigError, ModelError, Problem, did_you_mean
 from compresslab.measure.budget import unmeasured
 from compresslab.measure.subject import DATA, EXAMPLE
@@ -45,7 +43,7 @@ def fitting(what: str, spec: ModelSpec, task: Task, seed: int) -> TorchModel:
             require_same_task(Path(spec.checkpoint), task.labels, seen.preprocessing)
         require_same_names(model, task.labels)
         require_vocabulary(model, seen.preprocessing)
-        require_fit(model, seen.batch("validation", np.arange(2), None), task.columns)
+        require_fit(model, seen.first("validation"), task.columns)
     except (ModelError, ArtifactError) as error:
         raise type(error)(f"{what}: {error}") from error
     return model
@@ -64,7 +62,7 @@ def fitting_model(what: str, spec: ModelSpec, task: Task, seed: int) -> TorchMod
     try:
         model = open_onnx(path)
         require_same_export(path, task.labels, task.preprocessing)
-        require_onnx_fit(model, task.batch("validation", np.arange(2), None), task.columns)
+        require_onnx_fit(model, task.first("validation"), task.columns)
     except (ModelError, ArtifactError) as error:
         raise type(error)(f"{what}: {error}") from error
     return model
@@ -114,6 +112,17 @@ def require_measured(pipeline: Pipeline, task: Task | TowersTask) -> None:
     ]  # fmt: skip
     if unknown:
         raise ConfigError(unknown)
+    graphs = tuple(pipeline.model.towers) or ("model",)
+    nowhere = [
+        Problem(
+            pipeline.name, None, f"bench.points[{index}].graph",
+            f"there is no graph `{point.graph}`{did_you_mean(point.graph, graphs)}; allowed "
+            f"{'are' if len(graphs) > 1 else 'is'} {', '.join(f'`{name}`' for name in graphs)}",
+        )
+        for index, point in enumerate(pipeline.bench.points) if point.graph not in graphs
+    ]  # fmt: skip
+    if nowhere:
+        raise ConfigError(nowhere)
     if pipeline.model.towers and pipeline.bench.session == "auto":
         message = "is found for one graph, but there are two; give `default`, or the options themselves"
         raise ConfigError([Problem(pipeline.name, None, "bench.session", f"`auto` {message}")])

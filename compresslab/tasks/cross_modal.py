@@ -23,7 +23,7 @@ from compresslab.errors import DataError
 from compresslab.measure.metric_names import BOTH_WAYS
 from compresslab.one_of import the_one
 from compresslab.settings import FilePath, Settings
-from compresslab.tasks.benchmark import content_digest
+from compresslab.tasks.benchmark import content_digest, too_few
 from compresslab.tasks.image_classification import image_preprocessing
 from compresslab.tasks.objective import Embeddings
 from compresslab.tasks.places import Amount
@@ -145,6 +145,10 @@ class CrossModal(ReadsTexts):
             if how.kind == "text":
                 beside: dict[str, Texts] = {key: one[side].inputs for key, one in source.benchmarks.items()}  # type: ignore[misc]
                 notes += [*split_notes(its, how, tokens), *text_notes(beside, how)]
+            for split in ("validation", "test"):
+                notes += too_few(split, len(splits[split][side].inputs), self.metric)
+            for key, one in source.benchmarks.items():
+                notes += too_few(key, len(one[side].inputs), self.metric)
             views[side] = Task.of(
                 name=f"{name}, {side}",
                 objective=Embeddings(self.width or _ANY, self.temperature),

@@ -110,6 +110,16 @@ class TextEmbedding(TextSettings):
     temperature: float = Field(0.05, gt=0)
     """Of the contrastive loss over the cosines of a batch."""
 
+    @model_validator(mode="after")
+    def _check_scores(self) -> TextEmbedding:
+        lacking = [key for key in ("validation_pairs", "test_pairs") if getattr(self, key) is None]
+        if self.metric not in RETRIEVAL_METRICS and lacking and self.pairs.python is None:
+            raise ValueError(
+                f"`metric: {self.metric}` is measured on pairs with scores; give `validation_pairs` and `test_pairs`, "
+                "as `pairs` are queries with their documents"
+            )
+        return self
+
     def load(self, cache: Path, model: TextReading | None = None) -> Task:  # noqa: ARG002  nothing is fetched
         """Reads the texts, splits them by groups, and proves that the splits share nothing.
 

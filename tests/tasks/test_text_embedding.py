@@ -194,8 +194,8 @@ def test_likeness_is_judged_on_scored_pairs_and_learned_from_others(tmp_path, re
     task = TextEmbedding.model_validate(spec).load(tmp_path, reading)
     assert task.splits["train"].targets.dtype == np.int64
     assert task.splits["validation"].targets[:6].tolist() == [0, 0, 1, 1, 2, 2]
-    with pytest.raises(DataError, match="`similarity` needs pairs"):
-        TextEmbedding.model_validate({"pairs": spec["pairs"], "metric": "similarity"}).load(tmp_path, reading)
+    with pytest.raises(ValidationError, match="is measured on pairs with scores; give `validation_pairs` and `test_p"):
+        TextEmbedding.model_validate({"pairs": spec["pairs"], "metric": "similarity"})
 
 
 def test_texts_without_groups_are_distilled_and_judged_by_what_the_function_adds(own, tmp_path, reading):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compresslab.data.texts import spelled
 from compresslab.errors import ArtifactError, ConfigError, ModelError, Problem, did_you_mean
 from compresslab.measure.budget import unmeasured
 from compresslab.measure.subject import DATA, EXAMPLE
@@ -15,10 +16,14 @@ from compresslab.models.check import (
     require_same_task,
     require_vocabulary,
 )
+from compresslab.models.hf_net import label_names, read_config
 from compresslab.models.onnx_net import open_onnx, require_onnx_fit
 from compresslab.tasks.reading import reading_as
+from compresslab.wheels import local_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from compresslab.candidate import OnnxModel, TorchModel
     from compresslab.models import ModelSpec
     from compresslab.pipeline import Pipeline
@@ -66,6 +71,16 @@ def fitting_model(what: str, spec: ModelSpec, task: Task, seed: int) -> TorchMod
     except (ModelError, ArtifactError) as error:
         raise type(error)(f"{what}: {error}") from error
     return model
+
+
+def lost_head(spec: ModelSpec, labels: Sequence[str]) -> str | None:
+    """A note where `head: new` leaves out a head that is for these labels already."""
+    if spec.head is None or spec.hf is None:
+        return None
+    there = label_names(read_config(local_folder(spec.hf)))
+    if there is None or sorted(map(spelled, there)) != sorted(map(spelled, labels)):
+        return None
+    return f"`head: new` leaves out the head for these labels that {spec.hf} has; leave `head` out to start from that"
 
 
 def require_calibration_labels(pipeline: Pipeline, task: Task) -> None:

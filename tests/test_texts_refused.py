@@ -13,9 +13,10 @@ from PIL import Image
 
 from compresslab import load_pipeline
 from compresslab.cli.app import invoke
-from compresslab.preflight import fitting_model
+from compresslab.models import ModelSpec
+from compresslab.preflight import fitting_model, lost_head
 from tests.models.encoders import save_sentence_transformers
-from tests.texts import save_distilbert, sentences, write_csv
+from tests.texts import QUEUES, save_distilbert, sentences, write_csv
 
 CLASSES = {"text_classification": {"csv": "tickets.csv", "text": "body", "label": "queue"}}
 PAIRS = [(f"the cat sat {a} {b}", f"a dog on {a} {b} mat") for a in "abcdefgh" for b in "klmnopqr"]
@@ -111,6 +112,10 @@ REFUSED = {
         {"task": embedding(metric="similarity"), "model": ENCODER, "stages": [{"distill": DISTIL}]},
         "`metric: similarity` is measured on pairs with scores; give `validation_pairs` and `test_pairs`",
     ),
+    "a table of tokens for classes": (
+        {"task": CLASSES, "model": {"hf": "./model"}, "stages": [{"distill": {**DISTIL, "student": {"static": {}}}}]},
+        r"stages\[0\]\.distill: student: `static` makes embeddings, and the task asks for none",
+    ),
     "a token that must occur never": (
         {
             "task": embedding(), "model": ENCODER,
@@ -141,7 +146,8 @@ def test_refused_with_the_remedy(folder, tmp_path, capsys, nothing_may_be_made, 
 def test_a_search_that_cannot_fail_is_told(folder, tmp_path):
     """Among three documents every answer is among the nearest ten."""
     path = write(folder, "few", {"task": embedding(validation_pairs={"csv": "few.csv"}), "model": ENCODER})
-    task = load_pipeline(path).task.load(tmp_path)
+    pipeline = load_pipeline(path)
+    task = pipeline.task.load(tmp_path, pipeline.model)
     assert any(
         note.startswith("`validation`: `recall@10` is 1 whatever a model answers, as only 3 can be")
         for note in task.notes
@@ -165,3 +171,11 @@ def test_an_onnx_file_that_reads_ids_alone_fits_a_task_on_texts(folder, tmp_path
     pipeline = load_pipeline(write(folder, "graph", {"task": texts, "model": {"onnx": "ids.onnx"}}))
     task = pipeline.task.load(tmp_path)
     assert fitting_model("model", pipeline.model, task, 0).path.name == "ids.onnx"
+
+
+def test_a_head_that_was_trained_for_these_labels_is_not_lost_unseen(folder):
+    """A new one is trained from nothing."""
+    spec = ModelSpec(hf=str(folder / "model"), head="new")
+    assert lost_head(spec, QUEUES[::-1]).startswith("`head: new` leaves out the head for these labels that")
+    assert lost_head(spec, ("a", "b", "c")) is None
+    assert lost_head(ModelSpec(hf=str(folder / "model")), QUEUES) is None

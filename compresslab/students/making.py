@@ -83,6 +83,10 @@ def rehearse_student(spec: StudentSpec, teacher: Teacher | None, task: Task) -> 
     Raises:
         ModelError: As `make_student`.
     """
+    if spec.static is not None and not task.any_width:
+        raise ModelError(
+            "`static` makes embeddings, and the task asks for none; give `from_teacher` or another network"
+        )
     whole, seen = _teacher(teacher)
     corpus = _samples(seen, _REHEARSED)
     asked = spec.from_teacher or spec.static

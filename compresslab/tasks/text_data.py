@@ -207,7 +207,19 @@ def text_splits(
 
     splits = {split: made(split, place) for split, place in found.items()}
     prove_disjoint({split: part.ids for split, part in splits.items()}, "texts")
-    return splits, notes, found["train"].rows
+    return splits, (*notes, *_copies(splits["train"])), found["train"].rows
+
+
+def _copies(train: Split) -> list[str]:
+    """Notes on texts that come again: with the same answer they count twice, with another they contradict."""
+    assert train.targets is not None, "training texts have labels or targets"
+    distinct = len(np.unique(train.ids))
+    _, answers = np.unique(train.targets, return_inverse=True)
+    _, texts = np.unique(train.ids, return_inverse=True)
+    contradicting = len(np.unique(texts * (int(answers.max()) + 1) + answers)) - distinct
+    copies = len(train.ids) - distinct
+    told = f", and {contradicting} of these with another label or target" if contradicting else ""
+    return [f"{copies} of {len(train.ids)} train texts are copies of others{told}"] if copies else []
 
 
 def text_task(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -97,6 +98,19 @@ def test_long_texts_are_told_or_refused(folder, reading, tmp_path):
     assert not classification(folder).load(tmp_path, reading).notes
     with pytest.raises(DataError, match="tokens, but at most 10 are read"):
         classification(folder, max_length=10, too_long="error").load(tmp_path, reading)
+
+
+def test_texts_that_come_again_are_told(folder, reading, tmp_path):
+    """With another label they contradict, which no accuracy can be perfect on."""
+    texts, labels = sentences(240)
+    others = [QUEUES[(QUEUES.index(label) + 1) % 3] for label in labels[:60]]
+    write_csv(tmp_path / "t.csv", [*texts, *texts[:60], *texts[:60]], [*labels, *labels[:60], *others])
+    (note,) = [one for one in classification(folder, csv=str(tmp_path / "t.csv")).load(tmp_path, reading).notes
+               if "copies" in one]  # fmt: skip
+    copies, of, contradicting = map(int, re.findall(r"\d+", note))
+    assert (copies, copies > 0) == (2 * contradicting, True)
+    assert of > copies
+    assert not any("copies" in one for one in classification(folder).load(tmp_path, reading).notes)
 
 
 def test_a_text_that_may_not_be_cut_is_told_where_it_stands(folder, reading, tmp_path):

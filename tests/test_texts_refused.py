@@ -149,7 +149,7 @@ def test_a_search_that_cannot_fail_is_told(folder, tmp_path):
     pipeline = load_pipeline(path)
     task = pipeline.task.load(tmp_path, pipeline.model)
     assert any(
-        note.startswith("`validation`: `recall@10` is 1 whatever a model answers, as only 3 can be")
+        note.startswith("`validation`: `recall@10` is 1 whatever a model answers, as there are only 3 documents")
         for note in task.notes
     )
 

@@ -54,6 +54,11 @@ def row_place(path: Path, number: int) -> str:
     return f"{path}, row {number}" if path.suffix.lower() == ".parquet" else f"{path}:{number}"
 
 
+def blank(text: str) -> bool:
+    """Whether nothing of it can be seen: blanks, signs of no width, and control characters alone."""
+    return not any(letter.isprintable() and not letter.isspace() for letter in text)
+
+
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     """The lines of a text file, numbered from 1, without what ends them.
 

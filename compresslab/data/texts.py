@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from compresslab.data.hf_saved import saved_by_split
 from compresslab.data.hub_texts import fetch_texts
+from compresslab.data.table_rows import blank
 from compresslab.data.text_rows import TextRows, read_rows, rows_of_table
 from compresslab.errors import DataError, did_you_mean
 from compresslab.measure.text_preprocessing import as_texts
@@ -218,7 +219,7 @@ def _given(where: str, texts: Any, values: Any) -> TextRows:
 
     given = texts.tolist() if isinstance(texts, np.ndarray) else list(texts)
     for row, text in enumerate(given):
-        if not isinstance(text, str) or not text.strip():
+        if not isinstance(text, str) or blank(text):
             raise DataError(f"{place(row)}: must be a text that is not empty, but is {text!r}; leave the row out")
     if not given:
         raise DataError(f"{where}: there are no texts")

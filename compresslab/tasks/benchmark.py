@@ -64,13 +64,13 @@ def retrieval_notes(name: str, targets: Targets, metric: str) -> list[str]:
     return [*_distractors(name, targets), *too_few(name, int((~is_query(targets)).sum()), metric)]
 
 
-def too_few(name: str, documents: int, metric: str) -> list[str]:
+def too_few(name: str, documents: int, metric: str, noun: str = "documents") -> list[str]:
     """A note where every document is among the nearest k, so that the figure tells nothing."""
     kind, _, nearest = metric.partition("@")
     if kind != "recall" or documents > int(nearest):
         return []
     return [
-        f"`{name}`: `{metric}` is 1 whatever a model answers, as only {documents} can be found; give more, or a "
+        f"`{name}`: `{metric}` is 1 whatever a model answers, as there are only {documents} {noun}; give more, or a "
         "metric of fewer"
     ]
 

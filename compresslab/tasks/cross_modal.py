@@ -146,9 +146,9 @@ class CrossModal(ReadsTexts):
                 beside: dict[str, Texts] = {key: one[side].inputs for key, one in source.benchmarks.items()}  # type: ignore[misc]
                 notes += [*split_notes(its, how, tokens), *text_notes(beside, how)]
             for split in ("validation", "test"):
-                notes += too_few(split, len(splits[split][side].inputs), self.metric)
+                notes += too_few(split, len(splits[split][side].inputs), self.metric, f"{side}s")
             for key, one in source.benchmarks.items():
-                notes += too_few(key, len(one[side].inputs), self.metric)
+                notes += too_few(key, len(one[side].inputs), self.metric, f"{side}s")
             views[side] = Task.of(
                 name=f"{name}, {side}",
                 objective=Embeddings(self.width or _ANY, self.temperature),

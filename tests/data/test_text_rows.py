@@ -68,6 +68,7 @@ def test_joined_files_keep_their_places(tmp_path):
     [
         ("t.csv", "text,label\na\n", r"t\.csv:2: has 1 fields, but the header names 2"),
         ("t.csv", "text,label\na,x\n,y\n", r"t\.csv:3: the text is empty"),
+        ("t.csv", "text,label\na,x\n\u200b,y\n", r"t\.csv:3: the text is empty"),
         ("t.csv", "txt,label\na,x\n", r"t\.csv:1: has no `text`; did you mean `txt`\?"),
         ("t.csv", "text,label\n", r"t\.csv: has no texts"),
         ("t.csv", 'text,label\na,x\n"b,x\nc,x\n', r"t\.csv:3: cannot be read as CSV from here on .*close the quotes"),

@@ -261,7 +261,7 @@ def test_benchmarks_are_read_as_closely_as_splits(tmp_path, reading):
     notes = TextEmbedding.model_validate(spec).load(tmp_path, reading).notes
     assert any(note.startswith("12 of 24 `shop` texts (50.0 %) have more than") for note in notes)
     assert any(note.startswith("12 of 24 `shop` texts have parts that the tokenizer does not know") for note in notes)
-    write(tmp_path / "b.csv", [*rows, ("\u200b", "x")])
+    write(tmp_path / "b.csv", [*rows, ("\u0301", "x")])
     with pytest.raises(DataError, match=r"`shop`: the text .* has no token of its own"):
         TextEmbedding.model_validate(spec).load(tmp_path, reading)
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 
 import numpy as np
-import onnx
 import pytest
 import yaml
-from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from compresslab import load_pipeline
@@ -16,7 +14,7 @@ from compresslab.cli.app import invoke
 from compresslab.models import ModelSpec
 from compresslab.preflight import fitting_model, lost_head
 from tests.models.encoders import save_sentence_transformers
-from tests.texts import QUEUES, save_distilbert, sentences, write_csv
+from tests.texts import QUEUES, save_distilbert, save_graph, sentences, write_csv
 
 CLASSES = {"text_classification": {"csv": "tickets.csv", "text": "body", "label": "queue"}}
 PAIRS = [(f"the cat sat {a} {b}", f"a dog on {a} {b} mat") for a in "abcdefgh" for b in "klmnopqr"]
@@ -45,23 +43,6 @@ def folder(tmp_path_factory):
     for names in (("ids",), ("ids", "mask")):
         save_graph(folder / f"{'_'.join(names)}.onnx", names)
     return folder
-
-
-def save_graph(path, names):
-    """Three outputs of the mean id, whatever the other inputs are."""
-    nodes = [
-        helper.make_node("Cast", ["ids"], ["numbers"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceMean", ["numbers", "axis"], ["mean"], keepdims=1),
-        helper.make_node("MatMul", ["mean", "weight"], ["out"]),
-    ]
-    taken = [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"]) for name in names]
-    given = [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["batch", 3])]
-    weights = [
-        numpy_helper.from_array(np.ones((1, 3), np.float32), "weight"),
-        numpy_helper.from_array(np.array([1]), "axis"),
-    ]
-    made = helper.make_graph(nodes, "net", taken, given, weights)
-    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
 
 
 def embedding(**more):

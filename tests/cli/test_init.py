@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from compresslab.config import load_pipeline
-from tests.texts import save_distilbert, sentences, write_csv
+from tests.texts import save_distilbert, save_graph, sentences, train_tokenizer, write_csv
 
 Command = Callable[..., object]
 
@@ -154,6 +154,23 @@ def test_what_is_written_for_texts_passes_the_plan(suffix: str, command: Command
     assert command("init", "model", f"tickets.{suffix}").code == 0
     planned = command("run", "tickets.yaml", "--plan")
     assert (planned.code, planned.err) == (0, "")
+
+
+def test_an_onnx_file_for_texts_is_given_the_tokenizer_beside_it(command: Command, here: Path) -> None:
+    """Without it nothing would say how texts become its ids, and with the padding as an input it cannot be called."""
+    write_csv(here / "tickets.csv", *sentences(120))
+    (here / "net").mkdir()
+    save_graph(here / "net" / "ids.onnx", ("ids",))
+    save_graph(here / "net" / "both.onnx", ("ids", "mask"))
+    assert "there is no tokenizer.json beside it" in command("init", "net/ids.onnx", "tickets.csv").err
+    train_tokenizer(here / "net")
+    assert command("init", "net/ids.onnx", "tickets.csv").code == 0
+    assert written("tickets.yaml")["task"]["text_classification"]["tokenizer"] == "net/tokenizer.json"
+    planned = command("run", "tickets.yaml", "--plan")
+    assert (planned.code, planned.err) == (0, "")
+    ended = command("init", "net/both.onnx", "tickets.csv", "--out", "both.yaml")
+    assert ended.code == 2
+    assert "has 2 inputs, and a task gives one array; give the folder of the network" in ended.err
 
 
 def test_names_that_yaml_takes_for_something_else_are_quoted(command: Command, here: Path) -> None:

@@ -22,7 +22,7 @@ from compresslab.exports import Exports, TowersExports
 from compresslab.keys import ships
 from compresslab.models.onnx_net import digest as network_digest
 from compresslab.pipeline import of_tower
-from compresslab.preflight import fitting, fitting_model, require_calibration_labels
+from compresslab.preflight import fitting, fitting_model, lost_head, require_calibration_labels
 from compresslab.rehearsal import rehearse
 from compresslab.stage import Context
 from compresslab.tasks.anchors import Anchors
@@ -95,6 +95,9 @@ class Lines:
             if pipeline.model.towers:
                 raise ModelError("`model` has two towers, but the task is for one network; give `cross_modal`")
             model = fitting_model("model", pipeline.model, task, pipeline.seed)
+            head = lost_head(pipeline.model, task.labels)
+            if head is not None:
+                progress.note(head)
             self.lines = {"": self._line(pipeline, task, model, "teacher", device, progress)}
             self.task: Task | TowersTask = task
             self.exports = self.lines[""].exports
@@ -270,7 +273,7 @@ def _towers(pipeline: Pipeline, task: TowersTask) -> tuple[TowersTask, dict[str,
             )
         models[name] = fitting(f"model.{name}", specs[name], task.towers[name], pipeline.seed)
         view = task.towers[name]
-        inputs = view.read_by(models[name].preprocessing).batch("validation", np.arange(2), None)
+        inputs = view.read_by(models[name].preprocessing).first("validation")
         width = output_width(models[name].module, torch.from_numpy(inputs))
         if task.width not in (None, width):
             raise ModelError(

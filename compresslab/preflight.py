@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from compresslab.data.texts import spelled
 from compresslab.errors import ArtifactError, ConfigError, ModelError, Problem, did_you_mean
 from compresslab.measure.budget import unmeasured
 from compresslab.measure.subject import DATA, EXAMPLE
@@ -17,10 +16,14 @@ from compresslab.models.check import (
     require_same_task,
     require_vocabulary,
 )
+from compresslab.models.hf_net import label_names, read_config
 from compresslab.models.onnx_net import open_onnx, require_onnx_fit
 from compresslab.tasks.reading import reading_as
+from compresslab.wheels import local_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from compresslab.candidate import OnnxModel, TorchModel
     from compresslab.models import ModelSpec
     from compresslab.pipeline import Pipeline
@@ -45,7 +48,7 @@ def fitting(what: str, spec: ModelSpec, task: Task, seed: int) -> TorchModel:
             require_same_task(Path(spec.checkpoint), task.labels, seen.preprocessing)
         require_same_names(model, task.labels)
         require_vocabulary(model, seen.preprocessing)
-        require_fit(model, seen.batch("validation", np.arange(2), None), task.columns)
+        require_fit(model, seen.first("validation"), task.columns)
     except (ModelError, ArtifactError) as error:
         raise type(error)(f"{what}: {error}") from error
     return model
@@ -64,10 +67,20 @@ def fitting_model(what: str, spec: ModelSpec, task: Task, seed: int) -> TorchMod
     try:
         model = open_onnx(path)
         require_same_export(path, task.labels, task.preprocessing)
-        require_onnx_fit(model, task.batch("validation", np.arange(2), None), task.columns)
+        require_onnx_fit(model, task.first("validation"), task.columns)
     except (ModelError, ArtifactError) as error:
         raise type(error)(f"{what}: {error}") from error
     return model
+
+
+def lost_head(spec: ModelSpec, labels: Sequence[str]) -> str | None:
+    """A note where `head: new` leaves out a head that is for these labels already."""
+    if spec.head is None or spec.hf is None:
+        return None
+    there = label_names(read_config(local_folder(spec.hf)))
+    if there is None or sorted(map(spelled, there)) != sorted(map(spelled, labels)):
+        return None
+    return f"`head: new` leaves out the head for these labels that {spec.hf} has; leave `head` out to start from that"
 
 
 def require_calibration_labels(pipeline: Pipeline, task: Task) -> None:
@@ -114,6 +127,17 @@ def require_measured(pipeline: Pipeline, task: Task | TowersTask) -> None:
     ]  # fmt: skip
     if unknown:
         raise ConfigError(unknown)
+    graphs = tuple(pipeline.model.towers) or ("model",)
+    nowhere = [
+        Problem(
+            pipeline.name, None, f"bench.points[{index}].graph",
+            f"there is no graph `{point.graph}`{did_you_mean(point.graph, graphs)}; allowed "
+            f"{'are' if len(graphs) > 1 else 'is'} {', '.join(f'`{name}`' for name in graphs)}",
+        )
+        for index, point in enumerate(pipeline.bench.points) if point.graph not in graphs
+    ]  # fmt: skip
+    if nowhere:
+        raise ConfigError(nowhere)
     if pipeline.model.towers and pipeline.bench.session == "auto":
         message = "is found for one graph, but there are two; give `default`, or the options themselves"
         raise ConfigError([Problem(pipeline.name, None, "bench.session", f"`auto` {message}")])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from compresslab.candidate import OnnxModel, TorchModel
@@ -114,7 +113,7 @@ class _Rehearsal:
         elif isinstance(stage, Distill):
             yield "", stage.recipe, module
         elif isinstance(stage, Prune):
-            find_groups(module, torch.from_numpy(self._seen.batch("calibration", np.arange(2), None)))
+            find_groups(module, torch.from_numpy(self._seen.first("calibration")))
             if stage.recover is not None:
                 yield ".recover", stage.recover, module  # narrower layers keep their names and axes
         elif isinstance(stage, Quantize) and stage.mode != "ptq" and stage.backend == "own":
@@ -127,7 +126,7 @@ class _Rehearsal:
         for variant in variants(stage):
             if not isinstance(variant, Quantize) or self._network is None:
                 return
-            example = torch.from_numpy(self._seen.batch("calibration", np.arange(2), None))
+            example = torch.from_numpy(self._seen.first("calibration"))
             try:
                 variant.require_backend(self._network.module, example)
             except BadInput as error:
@@ -154,4 +153,4 @@ class _Rehearsal:
     def _prepared(self, stage: Quantize, module: nn.Module) -> nn.Module:
         """The network as `qat` trains it: traced, so that a layer runs only if the trace calls it."""
         quantizer = QuantizerSettings(**stage.model_dump(include=set(QuantizerSettings.model_fields)))
-        return prepare(module, torch.from_numpy(self._seen.batch("calibration", np.arange(2), None)), quantizer)
+        return prepare(module, torch.from_numpy(self._seen.first("calibration")), quantizer)

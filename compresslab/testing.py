@@ -119,7 +119,7 @@ class CountingClock:
     def measure(self, models: Sequence[TorchModel]) -> tuple[Timing, ...]:
         """By their layers."""
         times = []
-        example = torch.from_numpy(self._task.batch("calibration", np.arange(2), None))
+        example = torch.from_numpy(self._task.first("calibration"))
         for model in models:
             layers = [layer.sized for layer in layers_of(model.module, example)]
             times.append(self.call_ms + sum(self.ms(layers)[layer] for layer in layers))

@@ -93,3 +93,23 @@ def save_distilbert(
     torch.manual_seed(seed)
     transformers.DistilBertForSequenceClassification(config).save_pretrained(folder)
     return folder
+
+
+def save_graph(path: Path, names: tuple[str, ...]) -> None:
+    """An ONNX file with three outputs of the mean of `ids`, whatever its other inputs are."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    nodes = [
+        helper.make_node("Cast", ["ids"], ["numbers"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["numbers", "axis"], ["mean"], keepdims=1),
+        helper.make_node("MatMul", ["mean", "weight"], ["out"]),
+    ]
+    taken = [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"]) for name in names]
+    given = [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["batch", 3])]
+    weights = [
+        numpy_helper.from_array(np.ones((1, 3), np.float32), "weight"),
+        numpy_helper.from_array(np.array([1]), "axis"),
+    ]
+    made = helper.make_graph(nodes, "net", taken, given, weights)
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)

@@ -136,18 +136,27 @@ def _listed(sources: Sequence[Path | str]) -> Iterator[Path | str]:
         yield from images
 
 
-def overlong(artifact: Artifact, sources: Sequence[Path | str]) -> tuple[int, int]:
-    """How many of the texts given are longer than what is read of one, and how many there are; no texts are none.
+def reading_notes(artifact: Artifact, sources: Sequence[Path | str]) -> tuple[str, ...]:
+    """What the user should know of the texts given: what is cut off them, and what the model does not know in them.
 
     Raises:
         DataError: A file cannot be read.
     """
     how = artifact.manifest.preprocessing
     if how.kind != "text":
-        return 0, 0
-    found = [texts for source in sources if (texts := _texts(str(source))) is not None]
-    long = sum(int((how.lengths(as_texts(texts)) > how.max_length).sum()) for texts in found)
-    return long, sum(map(len, found))
+        return ()
+    given = [text for source in sources for text in _texts(str(source)) or ()]
+    texts, notes = as_texts(given), []
+    long = int((how.lengths(texts) > how.max_length).sum())
+    if long:
+        notes.append(f"{long} of {len(given)} texts are longer than what the model reads, and were cut")
+    strange, share = how.unknown(how.model_copy(update={"truncate": True}).encode(texts))
+    if strange:
+        notes.append(
+            f"{strange} of {len(given)} texts have parts that the model's vocabulary does not have, "
+            f"{100 * share:.1f} % of all tokens, and those say nothing to it"
+        )
+    return tuple(notes)
 
 
 def _texts(given: str) -> list[str] | None:
@@ -171,8 +180,12 @@ def _of_texts(
 ) -> Iterator[Prediction]:
     how = artifact.manifest.preprocessing
     assert how.kind == "text", "asked for by the caller"
-    if not all(text.strip() for text in texts):
-        raise DataError("an empty text has no answer; give one with words, or a .txt file with a text a line")
+    for row, length in enumerate(how.lengths(as_texts(texts))):
+        if length <= how.around:
+            raise DataError(
+                f"{texts[row]!r} is empty, or nothing in it is read, so it has no answer; give a text with words, or a "
+                ".txt file with a text a line"
+            )
     names = [output.name for output in info.outputs]
     many = Path(source).suffix.lower() == ".txt"
     for start in range(0, len(texts), _ROWS):

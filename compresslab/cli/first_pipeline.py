@@ -39,6 +39,7 @@ def first_pipeline(model: FoundModel, data: FoundData, data_path: Path, out: Pat
     lines = [
         f"# compresslab run {out.name} --plan    tells what will run;  compresslab run {out.name}    runs it",
         *_task(model, data, _path(str(data_path), folder), metric),
+        *_tokenizer(model, data, folder),
         "",
         *_model(model, folder),
         "",
@@ -90,6 +91,19 @@ def _task(model: FoundModel, data: FoundData, source: str, metric: str) -> list[
         "spearman": "or pearson, or r2",
     }[metric]
     return [*lines, f"    metric: {metric}  # {why}"]
+
+
+def _tokenizer(model: FoundModel, data: FoundData, folder: Path) -> list[str]:
+    """Of an ONNX file the tokenizer beside it; other networks have theirs in their folder."""
+    if model.source != "onnx" or data.kind != "texts":
+        return []
+    file = Path(model.name).with_name("tokenizer.json")
+    if not file.is_file():
+        raise ModelError(
+            f"{model.name}: reads texts, and there is no {file.name} beside it, so nothing says how texts become ids; "
+            "put the one there that the network was trained with"
+        )
+    return [f"    tokenizer: {_flow(_path(str(file), folder))}  # the one that the network was trained with"]
 
 
 def _counted(data: FoundData) -> str:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections import Counter
 from dataclasses import dataclass
+from itertools import islice
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
 from compresslab.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 Kind = Literal["images", "features", "texts"]
@@ -131,9 +130,10 @@ def _arrays(path: Path) -> FoundData:
 
 
 def _table(path: Path, source: str) -> FoundData:
-    rows = list(_rows(path, source))
+    rows = _rows(path)
     if not rows:
         raise DataError(f"{path}: has no rows")
+    _require_no_images(path, rows)
     words = {name for row in rows for name, value in row.items() if isinstance(value, str)}
     length = {name: sum(len(str(row.get(name, ""))) for row in rows) / len(rows) for name in sorted(words)}
     if not length:
@@ -157,31 +157,20 @@ def _label_column(values: Mapping[str, Counter[str]], text: str, rows: int) -> s
     return min(named or fit, key=lambda name: len(values[name]), default=None)
 
 
-def _rows(path: Path, source: str) -> Iterator[Mapping[str, Any]]:
+def _rows(path: Path) -> list[Mapping[str, Any]]:
     """The first rows of a table."""
-    if source == "parquet":
-        yield from _parquet(path)
-        return
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            lines = (json.loads(line) for line in file if line.strip()) if source == "jsonl" else (
-                csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-            )  # fmt: skip
-            for _, row in zip(range(_ROWS), lines, strict=False):
-                if not isinstance(row, dict):
-                    raise DataError(f"{path}: each line must be a JSON object, but got {type(row).__name__}")
-                yield row
-    except (UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a readable {source} file ({error}); write it in UTF-8") from error
+    from compresslab.data.table_rows import table_rows
+
+    found = table_rows(path, (), lambda place, column, _: DataError(f"{place}: has no `{column}`"))
+    return [fields for _, fields in islice(found, _ROWS)]
 
 
-def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
-    try:
-        from pyarrow import ArrowException, parquet
-    except ModuleNotFoundError as error:
-        raise DataError(f"{path}: .parquet files are read with pyarrow: `pip install pyarrow`") from error
-    try:
-        batch = next(parquet.ParquetFile(path).iter_batches(_ROWS), None)
-    except (ArrowException, OSError) as error:
-        raise DataError(f"{path}: not a readable parquet file ({error})") from error
-    yield from [] if batch is None else batch.to_pylist()
+def _require_no_images(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Refuses a table of pairs: a pipeline for it has two networks, and one was given."""
+    from compresslab.data.pair_tables import IMAGE, TEXT
+
+    if {IMAGE, TEXT} <= set(rows[0]):
+        raise DataError(
+            f"{path}: has the columns `{IMAGE}` and `{TEXT}`, and is a table of images and texts that belong together: "
+            "its pipeline has a network for each, and is written by hand, as docs/towers.md shows"
+        )

@@ -86,8 +86,11 @@ def _graph(path: Path) -> FoundModel:
 
     (taken, *more), given = described(path, SessionOptions())
     whole = taken.dtype.startswith("int")
-    if more and not whole:
-        raise ModelError(f"{path}: has {1 + len(more)} inputs, and a task gives one array; export it with one")
+    if more:
+        remedy = "export it with one"
+        if whole:
+            remedy = "give the folder of the network, which is exported with ids alone and finds the padding by itself"
+        raise ModelError(f"{path}: has {1 + len(more)} inputs, and a task gives one array; {remedy}")
     sizes = taken.shape
     kind: Kind | None = "texts" if whole else {4: "images", 2: "features"}.get(len(sizes))  # type: ignore[assignment]
     outputs = given[0].shape[-1] if given and len(given[0].shape) == 2 else None

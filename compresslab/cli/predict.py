@@ -33,14 +33,13 @@ def predict(
     """Run a model on images, texts or arrays, with its own preprocessing; needs no torch."""
     import json
 
-    from compresslab.bundle.predicting import choose_graph, overlong, predictions
+    from compresslab.bundle.predicting import choose_graph, predictions, reading_notes
     from compresslab.measure.artifact import load_artifact
 
     artifact = load_artifact(bundle)
     chosen = choose_graph(artifact, graph)
-    long, given = overlong(artifact.only(chosen), inputs)
-    if long:
-        typer.echo(f"{long} of {given} texts are longer than what the model reads, and were cut", err=True)
+    for note in reading_notes(artifact.only(chosen), inputs):
+        typer.echo(note, err=True)
     for prediction in predictions(artifact, chosen, inputs):
         typer.echo(json.dumps(prediction.plain(top), ensure_ascii=False) if json_ else _line(prediction, top))
 

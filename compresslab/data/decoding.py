@@ -141,7 +141,9 @@ def _decode_into(path: Path, files: Files, decoding: Decoding) -> None:
             encoded = files.part(start, min(start + _CHUNK, files.count))
             for index, image in enumerate(pool.map(_opener(reader), encoded), start):
                 if isinstance(image, DataError):
-                    raise DataError(f"{files.name(index)}: {image}")
+                    # What is told of a file begins with its path, as its name ends.
+                    told = str(image).removeprefix(f"{encoded[index - start]!s}: ")
+                    raise DataError(f"{files.name(index)}: {told}")
                 file.write(image.tobytes())
 
 

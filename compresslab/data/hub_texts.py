@@ -16,8 +16,10 @@ from pathlib import Path
 
 from compresslab.data.hf_saved import is_saved
 from compresslab.errors import DataError
+from compresslab.hub import reachable
 
 TIMEOUT_S = 1800.0
+_ELSEWHERE = "where there is no network, fetch it elsewhere, `save_to_disk` it, and give the folder by `datasets`"
 
 
 def fetch_texts(name: str, cache: Path) -> Path:
@@ -50,6 +52,8 @@ def fetch_texts(name: str, cache: Path) -> Path:
 
 
 def _run(name: str, files: Path) -> None:
+    if not reachable():
+        raise DataError(f"{name}: cannot be had from the Hugging Face hub, which cannot be reached; {_ELSEWHERE}")
     command = [sys.executable, "-m", __name__, name, str(files)]
     try:
         subprocess.run(  # noqa: S603 - words of our own and a name that only the library reads, no shell
@@ -61,8 +65,7 @@ def _run(name: str, files: Path) -> None:
         lines = error.stderr.strip().splitlines()
         raise DataError(
             f"{name}: cannot be had from the Hugging Face hub: "
-            f"{lines[-1] if lines else f'ended with code {error.returncode}'}; where there is no network, fetch it "
-            "elsewhere, `save_to_disk` it, and give the folder by `datasets`"
+            f"{lines[-1] if lines else f'ended with code {error.returncode}'}; {_ELSEWHERE}"
         ) from error
 
 

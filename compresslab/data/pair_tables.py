@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from compresslab.data.grouping import connected, numbered
-from compresslab.data.table_rows import FORMATS, row_place, table_rows
+from compresslab.data.table_rows import FORMATS, blank, row_place, table_rows
 from compresslab.errors import DataError, did_you_mean
 
 SPLITS = {"train": "train", "training": "train", "validation": "validation", "val": "validation", "valid": "validation",
@@ -108,7 +108,7 @@ def _row(place: str, fields: Mapping[str, Any]) -> _Row:
     values = {}
     for name, other in ((IMAGE, TEXT), (TEXT, IMAGE)):
         value = fields.get(name)
-        if not isinstance(value, str) or not value.strip():
+        if not isinstance(value, str) or blank(value):
             if isinstance(value, str | None):
                 raise DataError(
                     f"{place}: has no {name}, so its {other} has no partner; leave the row out, or give it "

@@ -13,6 +13,7 @@ from compresslab.data.arrays import checked_images
 from compresslab.data.decoding import Files, decode, listing_digest
 from compresslab.data.features import checked_features
 from compresslab.data.pair_tables import PairTable, read_pairs
+from compresslab.data.table_rows import blank
 from compresslab.errors import DataError, did_you_mean
 from compresslab.user_code import call
 
@@ -162,7 +163,7 @@ def _texts(where: str, given: Any) -> Samples:
 
     texts = given.tolist() if isinstance(given, np.ndarray) else list(given)
     for row, text in enumerate(texts):
-        if not isinstance(text, str) or not text.strip():
+        if not isinstance(text, str) or blank(text):
             raise DataError(f"{where}, row {row}: must be a text that is not empty, but is {text!r}; leave it out")
     if not texts:
         raise DataError(f"{where}: there are none")

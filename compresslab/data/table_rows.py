@@ -20,6 +20,7 @@ NoColumn = Callable[[str, str, Sequence[str]], DataError]
 """(where, the column that is missing, those that are there) -> what to say of it."""
 
 _LARGEST_FIELD = 1 << 30
+_SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 _AT_ONCE = 4096
 
 
@@ -53,6 +54,11 @@ def row_place(path: Path, number: int) -> str:
     return f"{path}, row {number}" if path.suffix.lower() == ".parquet" else f"{path}:{number}"
 
 
+def blank(text: str) -> bool:
+    """Whether nothing of it can be seen: blanks, signs of no width, and control characters alone."""
+    return not any(letter.isprintable() and not letter.isspace() for letter in text)
+
+
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     """The lines of a text file, numbered from 1, without what ends them.
 
@@ -64,21 +70,40 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
             for number, line in enumerate(file, 1):
                 yield number, line.rstrip("\r\n")
         except UnicodeDecodeError as error:
-            raise _not_utf8(path, error) from error
+            raise _not_utf8(path) from error
 
 
 def _require(place: str, needed: Sequence[str], found: Sequence[str], no_column: NoColumn) -> None:
     for column in needed:
         if column not in found:
             raise no_column(place, column, found)
+        if found.count(column) > 1:
+            raise DataError(
+                f"{place}: names `{column}` {found.count(column)} times; rename all but the one that is meant"
+            )
+
+
+def _require_header(path: Path, header: list[str], separator: str) -> None:
+    """Refuses a file that is empty, or whose fields stand apart by another sign than its name says."""
+    if not header:
+        raise DataError(f"{path}: is empty; its first line must name its columns")
+    others = [sign for sign in _SEPARATORS if sign != separator and sign in header[0]]
+    if len(header) == 1 and others:
+        raise DataError(
+            f"{path}:1: is one field, `{header[0][:60]}`, whose parts stand apart by {_SEPARATORS[others[0]]}, and not "
+            f"by {_SEPARATORS[separator]}; write it with commas as .csv, or with tabs as .tsv"
+        )
 
 
 def _csv(path: Path, needed: Sequence[str], no_column: NoColumn) -> Iterator[tuple[int, Mapping[str, Any]]]:
     csv.field_size_limit(_LARGEST_FIELD)
+    separator = "\t" if path.suffix.lower() == ".tsv" else ","
     with _opened(path) as file:
-        reader = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+        reader = csv.reader(file, delimiter=separator, strict=True)
+        line = 1
         try:
             header = next(reader, [])
+            _require_header(path, header, separator)
             _require(f"{path}:1", needed, header, no_column)
             line = reader.line_num + 1
             for fields in reader:
@@ -91,9 +116,12 @@ def _csv(path: Path, needed: Sequence[str], no_column: NoColumn) -> Iterator[tup
                     yield line, dict(zip(header, fields, strict=True))
                 line = reader.line_num + 1
         except csv.Error as error:
-            raise DataError(f"{path}:{reader.line_num}: cannot be read as CSV: {error}") from error
+            raise DataError(
+                f"{path}:{line}: cannot be read as CSV from here on ({error}); close the quotes of this row, and "
+                "double those inside a text"
+            ) from error
         except UnicodeDecodeError as error:
-            raise _not_utf8(path, error) from error
+            raise _not_utf8(path) from error
 
 
 def _jsonl(path: Path, needed: Sequence[str], no_column: NoColumn) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -102,8 +130,10 @@ def _jsonl(path: Path, needed: Sequence[str], no_column: NoColumn) -> Iterator[t
             continue
         try:
             found = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{path}:{number}: is not JSON: {error}; give one object a line") from error
+        except json.JSONDecodeError as error:
+            raise DataError(
+                f"{path}:{number}: is not JSON ({error.msg}, at character {error.colno}); give one object a line"
+            ) from error
         if not isinstance(found, dict):
             example = ", ".join(f'"{column}": ...' for column in needed or ("text",))
             raise DataError(f"{path}:{number}: must be an object such as {{{example}}}, but is {line[:40]}")
@@ -130,7 +160,7 @@ def _parquet(
                 yield number, row
                 number += 1
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path}: cannot be read as a Parquet file: {error}") from error
+        raise DataError(f"{path}: cannot be read as a Parquet file: {error}; write it again") from error
 
 
 def _opened(path: Path) -> TextIOWrapper:
@@ -140,5 +170,12 @@ def _opened(path: Path) -> TextIOWrapper:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _not_utf8(path: Path, error: UnicodeDecodeError) -> DataError:
-    return DataError(f"{path}: is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8")
+def _not_utf8(path: Path) -> DataError:
+    """With the line, which a reader of blocks does not know."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                return DataError(f"{path}:{number}: is not UTF-8 ({error.reason}); save the file as UTF-8")
+    return DataError(f"{path}: is not UTF-8; save it as UTF-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from compresslab.data.features import checked_targets
 from compresslab.data.grouped import Grouped, checked_groups
 from compresslab.data.grouping import connected, numbered
-from compresslab.data.table_rows import row_place, table_rows
+from compresslab.data.table_rows import blank, row_place, table_rows
 from compresslab.errors import DataError, did_you_mean
 from compresslab.measure.text_preprocessing import as_texts
 from compresslab.user_code import call
@@ -63,10 +64,7 @@ def scored_pairs_of_file(path: Path, first: str, second: str, score: str) -> Gro
     texts, scores = [], []
     for place, one, other, value in _pairs(path, first, second, score):
         texts += [one, other]
-        try:
-            scores += [float(value)] * 2
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{place}: `{score}` must be a number, but is {value!r}") from error
+        scores += [_number(value, f"{place}: `{score}`")] * 2
     return Grouped(as_texts(texts), checked_targets(f"{path}: `{score}`", np.array(scores, np.float32), len(texts)))
 
 
@@ -129,6 +127,16 @@ def _grouped(where: str, found: Mapping[Any, Any], prefix: str) -> Grouped:
     return Grouped(texts, None)
 
 
+def _number(value: Any, where: str) -> float:
+    try:
+        number = math.nan if value is None or isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise DataError(f"{where} must be a number, such as 1.5, but is {value!r}; correct it, or leave the row out")
+    return number
+
+
 def _texts(where: str, given: Any) -> Texts:
     if isinstance(given, str) or not isinstance(given, Sequence | np.ndarray) or not len(given):
         raise DataError(f"{where}: must be a list of strings, and not an empty one")
@@ -138,6 +146,6 @@ def _texts(where: str, given: Any) -> Texts:
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str):
         raise DataError(f"{where}: the text is a {type(value).__name__}; give a string, or leave it out")
-    if not value.strip():
+    if blank(value):
         raise DataError(f"{where}: the text is empty; leave it out")
     return str(value)

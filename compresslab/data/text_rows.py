@@ -125,8 +125,8 @@ def _checked(texts: list[Any], place: Callable[[int], str]) -> Texts:
         if not isinstance(text, str):
             found = "nothing" if text is None else f"a {type(text).__name__}"
             raise DataError(f"{place(row)}: the text is {found}; give a string, or leave the row out")
-        if not text.strip():
-            empty = sum(1 for one in texts if isinstance(one, str) and not one.strip())
+        if tables.blank(text):
+            empty = sum(1 for one in texts if isinstance(one, str) and tables.blank(one))
             more = f" ({empty} texts are)" if empty > 1 else ""
             raise DataError(f"{place(row)}: the text is empty{more}; leave such rows out")
     return as_texts(texts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from compresslab.data.hf_saved import saved_by_split
 from compresslab.data.hub_texts import fetch_texts
+from compresslab.data.table_rows import blank
 from compresslab.data.text_rows import TextRows, read_rows, rows_of_table
 from compresslab.errors import DataError, did_you_mean
 from compresslab.measure.text_preprocessing import as_texts
@@ -22,6 +24,7 @@ TEXT_KEYS = ("texts", "{}", "validation_texts", "validation_{}", "test_texts", "
 """What a user's function returns, `{}` being `labels` or `targets`; the first two must be there."""
 
 _MOST_CLASSES = 10_000
+_FRACTION = re.compile(r"-?\d+\.\d*")
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,8 @@ def classes(
         found = {part: [_named(parts[part], row, told, label) for row, label in enumerate(labels)]
                  for part, labels in found.items()}  # fmt: skip
     distinct = {label for labels in found.values() for label in labels}
+    if told is None:
+        _require_classes(parts, found, distinct)
     if told is None and all(label.isascii() and label.isdigit() for label in distinct):
         return _numbered(parts, found, named)
     labels = told if told is not None else tuple(sorted(distinct))
@@ -141,7 +146,10 @@ def scores(rows: TextRows) -> npt.NDArray[np.float32]:
         except (TypeError, ValueError):
             number = math.nan
         if not math.isfinite(number):
-            raise DataError(f"{rows.place(row)}: the target must be a number, but is {value!r}; leave the row out")
+            raise DataError(
+                f"{rows.place(row)}: the target must be a number, such as 1.5, but is {value!r}; correct it, or leave "
+                "the row out"
+            )
         found[row] = number
     return found
 
@@ -154,11 +162,30 @@ def spelled(name: str) -> str:
 def _label(rows: TextRows, row: int) -> str:
     assert rows.values is not None, "values were asked for"
     value = rows.values[row]
-    if value is None or isinstance(value, float) or not str(value).strip():
-        raise DataError(
-            f"{rows.place(row)}: the label must be a name or a whole number, but is {value!r}; leave the row out"
-        )
+    if not isinstance(value, str | int | np.integer) or not str(value).strip():
+        remedy = "leave the row out"
+        if isinstance(value, float) and value.is_integer():
+            remedy = f"write {value:.0f}"
+        raise DataError(f"{rows.place(row)}: the label must be a name or a whole number, but is {value!r}; {remedy}")
     return str(int(value)) if isinstance(value, bool) else str(value).strip()
+
+
+def _require_classes(parts: Mapping[str, TextRows], found: Mapping[str, Sequence[str]], distinct: set[str]) -> None:
+    """Refuses numbers with a point, which are no classes, and a class that no training text is of."""
+    if all(_FRACTION.fullmatch(label) or label.isdigit() for label in distinct) and any("." in one for one in distinct):
+        part, row = next((part, row) for part, labels in found.items() for row, one in enumerate(labels) if "." in one)
+        raise DataError(
+            f"{parts[part].place(row)}: the label is {found[part][row]}, and classes are names or whole numbers from "
+            "0; write them so, or give the task as `text_regression`"
+        )
+    known = set(found["train"])
+    for part, labels in found.items():
+        for row, label in enumerate(labels):
+            if label not in known and not label.isdigit():
+                raise DataError(
+                    f"{parts[part].place(row)}: the label is `{label}`, which no training text has"
+                    f"{did_you_mean(label, sorted(known))}; correct it, leave the row out, or add training texts of it"
+                )
 
 
 def _named(rows: TextRows, row: int, names: Sequence[str], label: str) -> str:
@@ -192,7 +219,7 @@ def _given(where: str, texts: Any, values: Any) -> TextRows:
 
     given = texts.tolist() if isinstance(texts, np.ndarray) else list(texts)
     for row, text in enumerate(given):
-        if not isinstance(text, str) or not text.strip():
+        if not isinstance(text, str) or blank(text):
             raise DataError(f"{place(row)}: must be a text that is not empty, but is {text!r}; leave the row out")
     if not given:
         raise DataError(f"{where}: there are no texts")

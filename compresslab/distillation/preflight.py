@@ -79,6 +79,8 @@ def _answered(teacher: nn.Module, layers: list[str], task: Task, rows: npt.NDArr
 
 def _require_computed(name: str, term: Term, student: nn.Module, batch: Batch, task: Task) -> None:
     try:
+        if term.layers and task.preprocessing.kind == "text":
+            _require_whole_texts(term, student, batch)
         reduction = None
         if term.reduced:
             wide = batch.teacher[OUTPUT].shape[1]
@@ -88,3 +90,18 @@ def _require_computed(name: str, term: Term, student: nn.Module, batch: Batch, t
         raise ModelError(f"`{name}`: {error}") from error
     except (RuntimeError, ValueError, TypeError, KeyError) as error:
         raise ModelError(f"`{name}` cannot be computed: {error}") from error
+
+
+def _require_whole_texts(term: Term, student: nn.Module, batch: Batch) -> None:
+    """Refuses layers that answer token by token: padding would count, and vocabularies of two networks may differ."""
+    names = [ours for ours, _ in term.layers]
+    with tapped(student, names) as seen:
+        student(batch.inputs)
+    for ours, theirs in term.layers:
+        for whose, name, features in (("student", ours, seen[ours]), ("teacher", theirs, batch.teacher[theirs])):
+            if features.ndim > 2:
+                raise ModelError(
+                    f"the {whose}'s layer `{name}` answers for each token of a text, {list(features.shape)}, and "
+                    "features of texts are compared by text: name a layer behind the pooling, [batch, width], or learn "
+                    "from the outputs by `embedding`, `similarity` or `kd`"
+                )

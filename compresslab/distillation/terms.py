@@ -169,7 +169,7 @@ class Rkd(_OfLayers):
 
 
 class HiddenStates(Settings):
-    """Hidden states of transformer layers, each after a learned projection (TinyBERT)."""
+    """Hidden states of transformer layers, each after a learned projection (TinyBERT); of networks that read images."""
 
     reads_teacher: ClassVar[bool] = True
     reads_classes: ClassVar[bool] = False

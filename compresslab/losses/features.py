@@ -99,7 +99,7 @@ def attention_transfer(student: Tensor, teacher: Tensor) -> Tensor:
     if student.ndim != 4 or teacher.ndim != 4:
         raise ValueError(
             f"attention transfer needs [batch, channels, height, width], but got {list(student.shape)} and "
-            f"{list(teacher.shape)}; name convolutional layers, or use `attention_maps` for transformers"
+            f"{list(teacher.shape)}; name convolutional layers, or use `hidden_states` for transformers"
         )
     maps = _one_size(*(features.square().sum(dim=1, keepdim=True) for features in (student, teacher.detach())))
     same_shape(*maps, remedy="both must come from the same batch")

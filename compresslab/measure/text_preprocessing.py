@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,6 +40,7 @@ class _Opened:
 
     file: Path | None = field(default=None, compare=False)
     whole: Any = field(default=None, compare=False)
+    unknown: tuple[int | None] | None = field(default=None, compare=False)
     cutting: Any = field(default=None, compare=False)
 
 
@@ -103,6 +105,26 @@ class TextPreprocessing(Settings):
         """How many ids there are: one more than the largest."""
         return 1 + int(max(self.open_tokenizer().get_vocab(with_added_tokens=True).values()))
 
+    @property
+    def around(self) -> int:
+        """How many special tokens stand around every text."""
+        return int(self.open_tokenizer().num_special_tokens_to_add(is_pair=False))
+
+    def unknown(self, ids: Sequence[npt.NDArray[np.integer[Any]]]) -> tuple[int, float]:
+        """How many texts have parts that the tokenizer has no token for, and which share these are of all tokens.
+
+        Args:
+            ids: Of each text, as `encode` gives them.
+        """
+        if self._opened.unknown is None:
+            self._opened.unknown = (unknown_id(self.file.read_text(encoding="utf-8")),)
+        (known_as,) = self._opened.unknown
+        if known_as is None:
+            return 0, 0.0
+        counts = np.array([(one == known_as).sum() for one in ids])
+        tokens = sum(map(len, ids)) - self.around * len(ids)
+        return int((counts > 0).sum()), float(counts.sum() / max(tokens, 1))
+
     def encode(self, texts: np.ndarray[Any, Any]) -> list[npt.NDArray[np.int32]]:
         """The ids of each text, special tokens included, cut to `max_length` where `truncate` says so.
 
@@ -118,8 +140,8 @@ class TextPreprocessing(Settings):
             long = [row for row, one in enumerate(ids) if len(one) > self.max_length]
             if long and not self.truncate:
                 raise DataError(
-                    f"text {start + long[0]} has {len(ids[long[0]])} tokens, but at most {self.max_length} are read; "
-                    "shorten it, or let long texts be cut (`too_long: note` in the task)"
+                    f"text {start + long[0]} ({part[long[0]][:40]!r}) has {len(ids[long[0]])} tokens, but at most "
+                    f"{self.max_length} are read; shorten it, or let long texts be cut (`too_long: note` in the task)"
                 )
             for row in long:
                 ids[row] = self._cutting().encode(part[row]).ids
@@ -197,6 +219,15 @@ class TextPreprocessing(Settings):
         tokenizer.no_padding()
         tokenizer.no_truncation()
         return tokenizer
+
+
+def unknown_id(tokenizer: str) -> int | None:
+    """The id of what a tokenizer.json cannot spell; None where it can spell everything."""
+    model = json.loads(tokenizer)["model"]
+    if "unk_id" in model:
+        return None if model["unk_id"] is None else int(model["unk_id"])
+    found = model["vocab"].get(model.get("unk_token"))
+    return None if found is None else int(found)
 
 
 def _require_texts(texts: Texts) -> None:

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from compresslab.errors import ModelError, did_you_mean
+from compresslab.hub import reachable
 from compresslab.models.libraries import broken, library, quiet
 
 if TYPE_CHECKING:
@@ -139,6 +140,7 @@ def open_hf(source: str, task: HfTask, new_outputs: int | None = None) -> tuple[
             module, found = kind.from_pretrained(
                 source, config=_configuration(config), use_safetensors=True, trust_remote_code=False,
                 output_loading_info=True, ignore_mismatched_sizes=new_outputs is not None,
+                local_files_only=_is_local(source),
             )  # fmt: skip
     except OSError as error:
         raise _unreadable(source, error, "with its weights as model.safetensors, as no other format is read") from error
@@ -172,7 +174,9 @@ def read_config(source: str) -> dict[str, Any]:
         raise ModelError(f"{source}: there is no such folder; give one that `save_pretrained` wrote")
     try:
         # As it lies there, and not as a class of the library reads it, which would drop what it does not know.
-        plain, _ = transformers.PretrainedConfig.get_config_dict(source)
+        plain, _ = transformers.PretrainedConfig.get_config_dict(source, local_files_only=_is_local(source))
+        if not plain:
+            raise _unreadable(source, OSError("it has no config.json"), "with a config.json")
         require_own_code(plain)
     except OSError as error:
         raise _unreadable(source, error, "with a config.json") from error
@@ -191,7 +195,9 @@ def fetched(source: str, name: str) -> Path | None:
     from transformers.utils.hub import cached_file
 
     try:
-        found = cached_file(source, name, _raise_exceptions_for_missing_entries=False)
+        found = cached_file(
+            source, name, _raise_exceptions_for_missing_entries=False, local_files_only=_is_local(source)
+        )
     except OSError as error:
         raise _unreadable(source, error, f"with its {name}") from error
     return None if found is None else Path(found)
@@ -215,7 +221,8 @@ def _configuration(plain: Mapping[str, Any]) -> Any:
     if kind not in known:
         raise ModelError(
             f"transformers {transformers.__version__} knows no network of the type `{kind}`"
-            f"{did_you_mean(kind, list(known.keys()))}"
+            f"{did_you_mean(kind, list(known.keys()))}; install a version that does, or, where the network has code of "
+            "its own that you trust, build it by a `python` function"
         )
     try:
         return known[kind].from_dict({key: value for key, value in plain.items() if key not in _NOT_STRUCTURE})
@@ -266,6 +273,11 @@ def _nested(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _is_path(source: str) -> bool:
     return source.startswith((".", "/", "~")) or source.count("/") > 1
+
+
+def _is_local(source: str) -> bool:
+    """Whether only this machine is asked: of a folder, and where the hub cannot be reached."""
+    return Path(source).is_dir() or not reachable()
 
 
 def _unreadable(source: str, error: OSError, what: str) -> ModelError:

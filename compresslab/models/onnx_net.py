@@ -38,7 +38,7 @@ def digest(model: TorchModel | OnnxModel) -> str:
 
 
 def open_onnx(path: Path) -> OnnxModel:
-    """The graph in the file, which takes one float input and gives one output; their names do not matter.
+    """The graph in the file, which takes one input and gives one output; their names do not matter.
 
     Raises:
         ArtifactError: The file is missing, is no ONNX, or has operators that this ONNX Runtime does not run.
@@ -47,12 +47,10 @@ def open_onnx(path: Path) -> OnnxModel:
     read_model(path)
     inputs, outputs = described(path, SessionOptions())
     if len(inputs) != 1:
-        raise ModelError(f"{path}: it takes {_told(inputs)}, but the task gives one array; {_REMEDY}")
+        raise ModelError(f"{path}: it takes {_told(inputs)}, but the task gives one array; {_remedy(inputs)}")
     if len(outputs) != 1:
         raise ModelError(f"{path}: it gives {_told(outputs)}, and which of them is the answer is not known; {_REMEDY}")
     (taken,) = inputs
-    if taken.dtype != "float32":
-        raise ModelError(f"{path}: it takes {_told(inputs)}, but the task gives float32; export it in float32")
     if taken.shape and isinstance(taken.shape[0], int):
         raise ModelError(
             f"{path}: it takes {_told(inputs)}, a batch of {taken.shape[0]} and no other; export it with a dynamic "
@@ -68,14 +66,21 @@ def require_onnx_fit(model: OnnxModel, inputs: npt.NDArray[Any], outputs: int | 
         ModelError: It does not run on them, or gives something else than finite numbers [b, outputs].
     """
     (taken,), _ = described(model.path, SessionOptions())
+    if taken.dtype != str(inputs.dtype):
+        raise ModelError(
+            f"{model.path}: it takes {_told([taken])}, but the task gives {inputs.dtype}; export it in {inputs.dtype}"
+        )
     asked = taken.shape[1:]
     fits = len(asked) == inputs.ndim - 1 and all(
         isinstance(size, str) or size == given for size, given in zip(asked, inputs.shape[1:], strict=True)
     )
     if taken.shape and not fits:
+        remedy = "set the task's `size` and `channels`, or give a graph for such inputs"
+        if inputs.dtype.kind == "i":
+            remedy = "texts have any length: export it with a dynamic one"
         raise ModelError(
             f"{model.path}: it takes {_told([taken])}, but the task's inputs are {list(inputs.shape[1:])} a sample; "
-            "set the task's `size` and `channels`, or give a graph for such inputs"
+            f"{remedy}"
         )
     try:
         answers = OnnxNetwork(model.path).answers(inputs)
@@ -122,6 +127,15 @@ class OnnxNetwork(nn.Module):
         (name,) = (value.name for value in self._session.get_inputs())
         found: npt.NDArray[np.float32] = np.asarray(self._session.run(None, {name: inputs})[0], np.float32)
         return found
+
+
+def _remedy(inputs: list[TensorInfo] | tuple[TensorInfo, ...]) -> str:
+    if any(one.dtype.startswith("int") for one in inputs):
+        return (
+            "give the network itself (`hf` or `sentence_transformers`), which is exported with `input_ids` alone and "
+            "finds the padding by itself"
+        )
+    return _REMEDY
 
 
 def _told(tensors: list[TensorInfo] | tuple[TensorInfo, ...]) -> str:

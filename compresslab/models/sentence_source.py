@@ -16,6 +16,7 @@ from compresslab.measure.text_preprocessing import TOKENIZER, TextPreprocessing
 from compresslab.models.builder import SentenceBuilder
 from compresslab.models.hf_net import fetched, open_hf, transformers_version
 from compresslab.models.sentence_net import Activation, DenseLayer, Pooling, SentenceEncoder
+from compresslab.models.tokenizer_files import padding_of, require_own_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -146,18 +147,8 @@ def _pad_id(source: str, config: Mapping[str, Any], tokenizer: Path | None) -> i
         if said is None:
             raise ModelError(f"{source}: config.json has no `pad_token_id`, so nothing says where a text ends")
         return int(said)
-    plain = _json(tokenizer)
-    ids = {token["content"]: int(token["id"]) for token in plain.get("added_tokens", ())}
-    name = _json(tokenizer.parent / "tokenizer_config.json", {}).get("pad_token")
-    name = name.get("content") if isinstance(name, dict) else name
-    found = ids.get(name) if name is not None else None
-    if found is None and isinstance(plain.get("padding"), dict):
-        found = plain["padding"].get("pad_id")
-    if found is not None and said is not None and found != said:
-        raise ModelError(
-            f"{source}: its tokenizer pads with id {found}, but config.json says {said} (`pad_token_id`): the "
-            "tokenizer is not this network's; copy both from one place"
-        )
+    require_own_tokenizer(source, tokenizer, None if said is None else int(said))
+    found = padding_of(tokenizer)
     if found is None and said is None:
         raise ModelError(f"{source}: neither config.json nor {TOKENIZER} says by which token texts are padded")
     return int(found or 0) if said is None else int(said)
@@ -177,7 +168,10 @@ def transformer_folder(root: Path) -> Path:
 
 def _parts(root: Path) -> list[tuple[str, Path]]:
     if not root.is_dir():
-        raise ModelError(f"{root}: there is no such folder; give one that sentence-transformers wrote, with {_MODULES}")
+        raise ModelError(
+            f"{root}: there is no such folder; give one that sentence-transformers wrote, with {_MODULES} (a name on "
+            f"the Hugging Face hub is not fetched: `hf download {root} --local-dir FOLDER`)"
+        )
     listed = _json(root / _MODULES)
     if not isinstance(listed, list) or not listed:
         raise ModelError(f"{root / _MODULES}: must be a list of modules")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from compresslab.errors import ModelError
 from compresslab.measure.artifact import MANIFEST, read_manifest
 from compresslab.measure.text_preprocessing import TOKENIZER, TextPreprocessing
+from compresslab.models.tokenizer_files import require_own_tokenizer
 from compresslab.wheels import local_folder
 
 if TYPE_CHECKING:
@@ -75,17 +76,20 @@ def hf_reading(source: str) -> TextReading:
     """What a folder that `save_pretrained` wrote says, or a name on the hub.
 
     Raises:
-        ModelError: As `read_config`.
+        ModelError: As `read_config`, or the tokenizer is another network's.
     """
     from compresslab.models.hf_net import fetched, label_names, read_config
 
     config = read_config(source)
-    pad = config.get("pad_token_id")
-    said = fetched(source, "tokenizer_config.json")
+    known = config.get("pad_token_id")
+    pad = known if isinstance(known, int) and known >= 0 else None
+    said, tokenizer = fetched(source, "tokenizer_config.json"), fetched(source, TOKENIZER)
+    if tokenizer is not None:
+        require_own_tokenizer(source, tokenizer, pad)
     return TextReading(
         source,
-        fetched(source, TOKENIZER),
-        pad if isinstance(pad, int) and pad >= 0 else None,
+        tokenizer,
+        pad,
         _limit(config, {} if said is None else _json(said)),
         label_names(config),
     )

@@ -185,7 +185,7 @@ class _Application:
     losses: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.example = torch.from_numpy(self.context.task.batch("calibration", np.arange(2), None))
+        self.example = torch.from_numpy(self.context.task.first("calibration"))
         self.to_time = ToTime(self.stage, self.start, self.context) if self.stage.timed else None
 
     def without_blocks(self, model: TorchModel, count: int) -> TorchModel:

@@ -101,7 +101,7 @@ class ToTime:
     def __init__(self, stage: Prune, start: TorchModel, context: Context) -> None:
         self._stage, self._context = stage, context
         self.precision: Precision = stage.precision or context.ships
-        self._example = torch.from_numpy(context.task.batch("calibration", np.arange(2), None))
+        self._example = torch.from_numpy(context.task.first("calibration"))
         self._shipped = self._ship(start)
 
     def cut(self, uncut: Uncut, share: float, *, last: bool) -> Cut:

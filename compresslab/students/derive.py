@@ -11,6 +11,7 @@ import torch
 
 from compresslab.candidate import TorchModel
 from compresslab.errors import ModelError
+from compresslab.measure.text_preprocessing import unknown_id
 from compresslab.models.architecture import describe, rebuild
 from compresslab.models.builder import StaticBuilder, construct_again
 from compresslab.students.embedding import factorise_words, keep_tokens, rows
@@ -18,7 +19,7 @@ from compresslab.students.ffn import narrow_mlps
 from compresslab.students.layers import keep_layers
 from compresslab.students.seeing import Examples
 from compresslab.students.static import token_vectors, weighted
-from compresslab.students.vocabulary import Counts, counted, trim, unknown_id
+from compresslab.students.vocabulary import Counts, counted, trim
 from compresslab.students.width import narrow
 
 if TYPE_CHECKING:

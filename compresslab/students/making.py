@@ -13,13 +13,14 @@ from compresslab.candidate import TorchModel
 from compresslab.errors import ModelError
 from compresslab.measure.text_preprocessing import TOKENIZER, TextPreprocessing
 from compresslab.models.builder import StaticBuilder, construct_again
-from compresslab.students.derive import EXAMPLES, Corpus, Derived, derive, derive_static
+from compresslab.students.derive import EXAMPLES, Corpus, Derived, derive, derive_static, unspelt
 from compresslab.students.seeing import Examples, at_rest
 from compresslab.students.vocabulary import trim
 from compresslab.tasks.reading import reading_as
 from compresslab.teacher.network import NetworkTeacher
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from compresslab.students.settings import Static
@@ -59,7 +60,21 @@ def make_student(spec: StudentSpec, teacher: Teacher | None, task: Task, seed: i
     own = TextPreprocessing.of(
         folder / TOKENIZER, pad_id=made.corpus.pad_id, max_length=how.max_length, truncate=how.truncate
     )
-    return replace(made, model=replace(made.model, preprocessing=own))
+    told = tuple(_unspelt(corpus, made.corpus, task))
+    return replace(made, model=replace(made.model, preprocessing=own), notes=(*made.notes, *told))
+
+
+def _unspelt(teacher: Corpus | Examples, student: Corpus, task: Task) -> Iterator[str]:
+    """Of held-out texts, which the vocabulary was not trimmed by."""
+    assert isinstance(teacher, Corpus), "only texts have a vocabulary"
+    for name in ("validation", "test"):
+        texts = [str(text) for text in task.splits[name].inputs]
+        lost = unspelt(teacher, student, texts)
+        if lost:
+            yield (
+                f"{lost:,} of {len(texts):,} {name} texts have parts that the trimmed vocabulary cannot spell and the "
+                "teacher's can; add texts of their kind to the training or as `transfer`"
+            )
 
 
 def rehearse_student(spec: StudentSpec, teacher: Teacher | None, task: Task) -> TorchModel:
@@ -68,6 +83,10 @@ def rehearse_student(spec: StudentSpec, teacher: Teacher | None, task: Task) -> 
     Raises:
         ModelError: As `make_student`.
     """
+    if spec.static is not None and not task.any_width:
+        raise ModelError(
+            "`static` makes embeddings, and the task asks for none; give `from_teacher` or another network"
+        )
     whole, seen = _teacher(teacher)
     corpus = _samples(seen, _REHEARSED)
     asked = spec.from_teacher or spec.static

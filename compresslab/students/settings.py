@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from compresslab.settings import Settings
 
@@ -24,7 +24,12 @@ def _trim(value: object) -> object:
     if value == "trim":
         return Trim()
     if isinstance(value, dict) and set(value) == {"trim"}:
-        return value["trim"] if value["trim"] is not None else Trim()
+        try:
+            return Trim.model_validate(value["trim"] or {})
+        except ValidationError as error:
+            # Its place has a key more than the settings have, so it is told here.
+            told = "; ".join(f"`{one['loc'][0]}` is {one['input']!r}: {one['msg']}" for one in error.errors())
+            raise ValueError(f"`trim`: {told}") from error
     if value is None or isinstance(value, Trim | dict):
         return value
     raise ValueError("must be `trim`, or `{trim: {min_count: ...}}`")

@@ -93,15 +93,6 @@ def trim(tokenizer: str, counts: Counts, min_count: int) -> Trimmed:
     return Trimmed(json.dumps(plain, ensure_ascii=False, separators=(",", ":")), np.array(kept, np.int64))
 
 
-def unknown_id(tokenizer: str) -> int | None:
-    """The id of what cannot be spelled; None where everything can."""
-    model = json.loads(tokenizer)["model"]
-    if "unk_id" in model:
-        return None if model["unk_id"] is None else int(model["unk_id"])
-    name = model.get("unk_token")
-    return None if name is None else int(model["vocab"][name])
-
-
 def _vocabulary(model: Mapping[str, Any], kind: str) -> dict[str, int]:
     if kind == "Unigram":
         return {piece: index for index, (piece, _) in enumerate(model["vocab"])}

@@ -56,10 +56,26 @@ class Benchmark:
 
     def notes(self, name: str) -> list[str]:
         """What the user should know of it."""
-        return distractors(name, self.targets) if self.metric in RETRIEVAL_METRICS else []
+        return retrieval_notes(name, self.targets, self.metric) if self.metric in RETRIEVAL_METRICS else []
 
 
-def distractors(name: str, targets: Targets) -> list[str]:
+def retrieval_notes(name: str, targets: Targets, metric: str) -> list[str]:
+    """What the user should know of queries and documents before anything is looked for."""
+    return [*_distractors(name, targets), *too_few(name, int((~is_query(targets)).sum()), metric)]
+
+
+def too_few(name: str, documents: int, metric: str, noun: str = "documents") -> list[str]:
+    """A note where every document is among the nearest k, so that the figure tells nothing."""
+    kind, _, nearest = metric.partition("@")
+    if kind != "recall" or documents > int(nearest):
+        return []
+    return [
+        f"`{name}`: `{metric}` is 1 whatever a model answers, as there are only {documents} {noun}; give more, or a "
+        "metric of fewer"
+    ]
+
+
+def _distractors(name: str, targets: Targets) -> list[str]:
     """A note where documents are right for no query: they make the search harder, or a query was forgotten."""
     queries, groups = is_query(targets), groups_of(targets)
     unasked = int((~queries & ~np.isin(groups, groups[queries])).sum())

@@ -23,13 +23,14 @@ from compresslab.errors import DataError
 from compresslab.measure.metric_names import BOTH_WAYS
 from compresslab.one_of import the_one
 from compresslab.settings import FilePath, Settings
-from compresslab.tasks.benchmark import content_digest
+from compresslab.tasks.benchmark import content_digest, too_few
 from compresslab.tasks.image_classification import image_preprocessing
 from compresslab.tasks.objective import Embeddings
 from compresslab.tasks.places import Amount
 from compresslab.tasks.standardising import feature_preprocessing
 from compresslab.tasks.task import Split, Task
-from compresslab.tasks.text_data import ReadsTexts, length_notes, preprocessing_of
+from compresslab.tasks.text_data import ReadsTexts, preprocessing_of
+from compresslab.tasks.text_notes import split_notes, text_notes
 from compresslab.tasks.tokens import Tokens
 from compresslab.tasks.towers_task import Pairs, TowersTask
 from compresslab.user_code import CodeReference
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from compresslab.data.identity import Hashes
     from compresslab.measure.preprocessing import Preprocessing, Samples
+    from compresslab.measure.text_preprocessing import Texts
     from compresslab.models.text_reading import TextReading
 
     Rows = npt.NDArray[np.int64]
@@ -140,7 +142,13 @@ class CrossModal(ReadsTexts):
             how = self._preprocessing(side, splits["train"][side].inputs, decoding, text_tower)
             tokens = Tokens()
             its = {split: sides[side] for split, sides in splits.items() if side in sides}
-            notes += length_notes(its, how, tokens) if how.kind == "text" else ()
+            if how.kind == "text":
+                beside: dict[str, Texts] = {key: one[side].inputs for key, one in source.benchmarks.items()}  # type: ignore[misc]
+                notes += [*split_notes(its, how, tokens), *text_notes(beside, how)]
+            for split in ("validation", "test"):
+                notes += too_few(split, len(splits[split][side].inputs), self.metric, f"{side}s")
+            for key, one in source.benchmarks.items():
+                notes += too_few(key, len(one[side].inputs), self.metric, f"{side}s")
             views[side] = Task.of(
                 name=f"{name}, {side}",
                 objective=Embeddings(self.width or _ANY, self.temperature),

@@ -22,7 +22,7 @@ from compresslab.measure.groups import groups_of, is_query
 from compresslab.measure.metric_names import RETRIEVAL_METRICS, EmbeddingMetric
 from compresslab.one_of import the_one
 from compresslab.settings import FilePath, Settings
-from compresslab.tasks.benchmark import Benchmark, content_digest, distractors
+from compresslab.tasks.benchmark import Benchmark, content_digest, retrieval_notes
 from compresslab.tasks.objective import Embeddings
 from compresslab.tasks.places import Amount, Place, places
 from compresslab.tasks.standardising import feature_preprocessing
@@ -188,6 +188,8 @@ def embedding_task(
             notes.extend(
                 [f"{lost} {split} queries have lost their documents to another split, and were left out"] * bool(lost)
             )
+        if not len(rows):
+            raise DataError(f"`{split}`: no query has a document that is in no other split; give others")
         chosen = hashes[place.part][rows]
         inputs, own = parts[place.part].inputs[rows], None if targets is None else targets[rows]
         return Split(
@@ -203,7 +205,7 @@ def embedding_task(
         notes += [*one.notes(key), *_seen_before(key, one, splits, noun)]
     for split in ("validation", "test"):
         targets = splits[split].targets
-        notes += distractors(split, targets) if targets is not None and metric in RETRIEVAL_METRICS else []
+        notes += retrieval_notes(split, targets, metric) if targets is not None and metric in RETRIEVAL_METRICS else []
     return Task.of(
         name=name,
         objective=objective,

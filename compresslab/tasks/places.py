@@ -97,6 +97,8 @@ def places(
             if not fresh.all():
                 dropped = int((~fresh).sum())
                 notes.append(f"{dropped} of {len(fresh)} {part} {noun} are also held out, and were left out")
+    if "validation" in found and not len(found["validation"].rows):
+        raise DataError(f"{source}: every validation {_one(noun)} is also in the test split; give others")
     pool = found["train"].rows
     if not len(pool):
         raise DataError(f"{source}: every training {_one(noun)} is also in the validation or test split")

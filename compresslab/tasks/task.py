@@ -270,6 +270,10 @@ class Task:
         inputs[mixed] = share * inputs[mixed] + (1 - share) * self._augmented(split, partners[mixed], seed)
         return inputs
 
+    def first(self, split: str) -> npt.NDArray[Any]:
+        """The first two samples of a split as they are, to try a network on; one where there is only one."""
+        return self.batch(split, np.arange(min(2, len(self.splits[split].inputs))), None)
+
     def mixing(
         self, split: str, indices: npt.NDArray[np.int64], seed: int, mixup: float
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:

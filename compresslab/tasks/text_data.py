@@ -21,6 +21,7 @@ from compresslab.one_of import the_one
 from compresslab.settings import FilePath, Settings
 from compresslab.tasks.places import Amount, Place, places
 from compresslab.tasks.task import Split, Task, content_digest
+from compresslab.tasks.text_notes import split_notes
 from compresslab.tasks.tokens import Tokens
 from compresslab.user_code import CodeReference
 
@@ -206,7 +207,19 @@ def text_splits(
 
     splits = {split: made(split, place) for split, place in found.items()}
     prove_disjoint({split: part.ids for split, part in splits.items()}, "texts")
-    return splits, notes, found["train"].rows
+    return splits, (*notes, *_copies(splits["train"])), found["train"].rows
+
+
+def _copies(train: Split) -> list[str]:
+    """Notes on texts that come again: with the same answer they count twice, with another they contradict."""
+    assert train.targets is not None, "training texts have labels or targets"
+    distinct = len(np.unique(train.ids))
+    _, answers = np.unique(train.targets, return_inverse=True)
+    _, texts = np.unique(train.ids, return_inverse=True)
+    contradicting = len(np.unique(texts * (int(answers.max()) + 1) + answers)) - distinct
+    copies = len(train.ids) - distinct
+    told = f", and {contradicting} of these with another label or target" if contradicting else ""
+    return [f"{copies} of {len(train.ids)} train texts are copies of others{told}"] if copies else []
 
 
 def text_task(
@@ -233,7 +246,8 @@ def text_task(
     Raises:
         DataError: The texts cannot be split or read as asked.
     """
-    texts = {part: rows.texts for part, rows in {**source.parts, **unlabelled(data)}.items()}
+    given = {**source.parts, **unlabelled(data)}
+    texts = {part: rows.texts for part, rows in given.items()}
     splits, notes, rows = text_splits(source.name, texts, targets, strata, data)
     objective = asked(splits, rows)
     tokens = Tokens()
@@ -244,7 +258,7 @@ def text_task(
         preprocessing=how,
         augmentation=Augmentation(),
         metric=metric,
-        notes=(*notes, *length_notes(splits, how, tokens)),
+        notes=(*notes, *split_notes(splits, how, tokens, {part: rows.place for part, rows in given.items()})),
         tokens=tokens,
     )
 
@@ -312,26 +326,3 @@ def _require_same_ids(given: TextPreprocessing, own: TextPreprocessing, model: s
             f"{len(theirs)} tokens (`{first}` is {theirs[first]} there and {'missing' if found is None else found} "
             "here); leave `tokenizer` out, to read with the model's own"
         )
-
-
-def length_notes(splits: Mapping[str, Split], how: TextPreprocessing, tokens: Tokens) -> tuple[str, ...]:
-    """What the user should know of long texts: how many are cut, where.
-
-    Raises:
-        DataError: A text is too long and none may be cut, or has no token.
-    """
-    notes = []
-    for name, split in splits.items():
-        made = tokens.of(split.digest, split.inputs, how)  # type: ignore[arg-type]  # splits of texts hold texts
-        empty = np.flatnonzero(made.lengths == 0)
-        if len(empty):
-            text = str(split.inputs[int(empty[0])])
-            raise DataError(f"`{name}` has a text without any token: {text[:40]!r}; leave it out")
-        full = np.flatnonzero(made.lengths >= how.max_length)
-        long = int((how.lengths(split.inputs[full]) > how.max_length).sum()) if len(full) else 0  # type: ignore[arg-type]
-        if long:
-            notes.append(
-                f"{long} of {len(split.inputs)} {name} texts ({100 * long / len(split.inputs):.1f} %) have more than "
-                f"{how.max_length} tokens, and only the first {how.max_length} are read"
-            )
-    return tuple(notes)

@@ -18,10 +18,12 @@ from compresslab.settings import FilePath, Settings
 from compresslab.tasks.benchmark import Benchmark
 from compresslab.tasks.embedding import embedding_task
 from compresslab.tasks.objective import Embeddings
-from compresslab.tasks.text_data import TextSettings, length_notes, preprocessing_of, require_ending, unlabelled
+from compresslab.tasks.text_data import TextSettings, preprocessing_of, require_ending, unlabelled
+from compresslab.tasks.text_notes import split_notes, text_notes
 from compresslab.user_code import CodeReference
 
 if TYPE_CHECKING:
+    from compresslab.measure.text_preprocessing import Texts
     from compresslab.models.text_reading import TextReading
     from compresslab.tasks.task import Task
 
@@ -108,6 +110,16 @@ class TextEmbedding(TextSettings):
     temperature: float = Field(0.05, gt=0)
     """Of the contrastive loss over the cosines of a batch."""
 
+    @model_validator(mode="after")
+    def _check_scores(self) -> TextEmbedding:
+        lacking = [key for key in ("validation_pairs", "test_pairs") if getattr(self, key) is None]
+        if self.metric not in RETRIEVAL_METRICS and lacking and self.pairs.python is None:
+            raise ValueError(
+                f"`metric: {self.metric}` is measured on pairs with scores; give `validation_pairs` and `test_pairs`, "
+                "as `pairs` are queries with their documents"
+            )
+        return self
+
     def load(self, cache: Path, model: TextReading | None = None) -> Task:  # noqa: ARG002  nothing is fetched
         """Reads the texts, splits them by groups, and proves that the splits share nothing.
 
@@ -136,7 +148,9 @@ class TextEmbedding(TextSettings):
             seed=self.split_seed,
             noun="texts",
         )
-        return replace(task, notes=(*task.notes, *length_notes(task.splits, how, task.tokens)))
+        benchmarks: dict[str, Texts] = {name: one.inputs for name, one in task.benchmarks.items()}  # type: ignore[misc]
+        notes = (*task.notes, *split_notes(task.splits, how, task.tokens), *text_notes(benchmarks, how))
+        return replace(task, notes=notes)
 
 
 def _benchmark(name: str, source: TextBenchmark) -> Benchmark:

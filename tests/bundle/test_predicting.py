@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ import pytest
 from PIL import Image
 
 from benchmarks.servers.bundles import LABELS, example_inputs, feature_bundle, image_bundle, two_graph_bundle
-from compresslab.bundle.predicting import choose_graph, predictions
+from compresslab.bundle.predicting import choose_graph, predictions, reading_notes
 from compresslab.errors import ArtifactError, BadInput, DataError
 from compresslab.measure.artifact import Artifact
 from compresslab.measure.evaluate import predict
+from compresslab.measure.text_preprocessing import TextPreprocessing
+from tests.texts import train_tokenizer
 
 
 @pytest.fixture
@@ -168,3 +171,17 @@ def test_it_needs_neither_torch_nor_onnx(artifact: Artifact, pixels: np.ndarray,
     answer, loaded = out.splitlines()
     assert json.loads(answer)["labels"][0]["label"] in LABELS
     assert loaded == "[]"
+
+
+def test_what_is_not_read_of_texts_is_told(artifact: Artifact, tmp_path: Path) -> None:
+    """An answer comes either way: only a note says that the model has seen little of what was asked."""
+    how = TextPreprocessing.of(train_tokenizer(tmp_path / "own"), pad_id=0, max_length=8)
+    texts = replace(artifact, manifest=artifact.manifest.model_copy(update={"preprocessing": how}))
+    assert reading_notes(texts, ["refund my invoice"]) == ()
+    assert reading_notes(artifact, ["x.png"]) == ()
+    (tmp_path / "ask.txt").write_text("refund\n日 refund\n" + "refund " * 9, encoding="utf-8")
+    cut, strange = reading_notes(texts, [tmp_path / "ask.txt", "日"])
+    assert cut == "1 of 4 texts are longer than what the model reads, and were cut"
+    assert strange.startswith("2 of 4 texts have parts that the model's vocabulary does not have, 20.0 % of all tokens")
+    with pytest.raises(DataError, match="is empty, or nothing in it is read, so it has no answer"):
+        list(predictions(texts, "model", ["\u200b"]))

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from compresslab.config import load_pipeline
+from tests.texts import save_distilbert, save_graph, sentences, train_tokenizer, write_csv
 
 Command = Callable[..., object]
 
@@ -138,6 +139,40 @@ def test_texts_with_a_classifier_of_transformers(suffix: str, command: Command, 
     load_pipeline(Path("tickets.yaml"))
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_what_is_written_for_texts_passes_the_plan(suffix: str, command: Command, here: Path) -> None:
+    """The whole of it: the tokenizer is found, the labels are the network's, the stages are for it."""
+    pytest.importorskip("transformers")
+    texts, labels = sentences(120)
+    if suffix == "csv":
+        write_csv(here / "tickets.csv", texts, labels)
+    else:
+        parquet = pytest.importorskip("pyarrow.parquet")
+        rows = [{"body": text, "queue": label} for text, label in zip(texts, labels, strict=True)]
+        parquet.write_table(pytest.importorskip("pyarrow").Table.from_pylist(rows), here / "tickets.parquet")
+    save_distilbert(here / "model")
+    assert command("init", "model", f"tickets.{suffix}").code == 0
+    planned = command("run", "tickets.yaml", "--plan")
+    assert (planned.code, planned.err) == (0, "")
+
+
+def test_an_onnx_file_for_texts_is_given_the_tokenizer_beside_it(command: Command, here: Path) -> None:
+    """Without it nothing would say how texts become its ids, and with the padding as an input it cannot be called."""
+    write_csv(here / "tickets.csv", *sentences(120))
+    (here / "net").mkdir()
+    save_graph(here / "net" / "ids.onnx", ("ids",))
+    save_graph(here / "net" / "both.onnx", ("ids", "mask"))
+    assert "there is no tokenizer.json beside it" in command("init", "net/ids.onnx", "tickets.csv").err
+    train_tokenizer(here / "net")
+    assert command("init", "net/ids.onnx", "tickets.csv").code == 0
+    assert written("tickets.yaml")["task"]["text_classification"]["tokenizer"] == "net/tokenizer.json"
+    planned = command("run", "tickets.yaml", "--plan")
+    assert (planned.code, planned.err) == (0, "")
+    ended = command("init", "net/both.onnx", "tickets.csv", "--out", "both.yaml")
+    assert ended.code == 2
+    assert "has 2 inputs, and a task gives one array; give the folder of the network" in ended.err
+
+
 def test_names_that_yaml_takes_for_something_else_are_quoted(command: Command, here: Path) -> None:
     images(here / "a: #b", {"yes": 1, "multi\u2028line": 1})
     assert command("init", "resnet18", "a: #b").code == 0
@@ -172,7 +207,9 @@ def test_nothing_is_overwritten(command: Command, here: Path) -> None:
         ("resnet18", "odd.npz", r"holds `x` \[3\]; a task reads `images`"),
         ("resnet18", "notes.txt", "what `.txt` files hold is not known"),
         ("resnet18", "flat.csv", "beside the texts in `a` no column has a few labels that come again, but `b` .20"),
-        ("resnet18", "broken.jsonl", "not a readable jsonl file"),
+        ("resnet18", "broken.jsonl", r"broken.jsonl:1: is not JSON .*; give one object a line"),
+        ("resnet18", "semicolons.csv", r"semicolons.csv:1: is one field, `a;b`, whose parts stand apart by semicolons"),
+        ("resnet18", "pairs.csv", "table of images and texts that belong together: .* docs/towers.md"),
     ],
 )
 def test_what_cannot_be_is_told(model: str, data: str, message: str, command: Command, here: Path) -> None:
@@ -184,6 +221,8 @@ def test_what_cannot_be_is_told(model: str, data: str, message: str, command: Co
     (here / "notes.txt").write_text("hello")
     (here / "flat.csv").write_text("a,b\n" + "".join(f"text number {n},{n}\n" for n in range(20)))
     (here / "broken.jsonl").write_text("{")
+    (here / "semicolons.csv").write_text("a;b\nx;y\n")
+    (here / "pairs.csv").write_text("image,text\na.png,red\n")
     ended = command("init", model, data)
     assert ended.code == 2
     assert re.search(message, ended.err), ended.err

@@ -44,3 +44,10 @@ def test_every_row_has_its_number_and_its_fields(table, monkeypatch) -> None:
 def test_a_missing_column_is_told_by_who_asked(table) -> None:
     with pytest.raises(DataError, match=r"no d among \['a', 'b', 'c'\]"):
         list(table_rows.table_rows(table, ["a", "d"], no_column))
+
+
+def test_a_parquet_file_without_the_library_is_told_with_what_to_install(tmp_path, monkeypatch) -> None:
+    (tmp_path / "t.parquet").write_bytes(b"")
+    monkeypatch.setattr(table_rows, "find_spec", lambda _: None)
+    with pytest.raises(DataError, match=r"needs the library `pyarrow` \(pip install compresslab\[data\]\)"):
+        list(table_rows.table_rows(tmp_path / "t.parquet", ["a"], no_column))

@@ -68,10 +68,15 @@ def test_joined_files_keep_their_places(tmp_path):
     [
         ("t.csv", "text,label\na\n", r"t\.csv:2: has 1 fields, but the header names 2"),
         ("t.csv", "text,label\na,x\n,y\n", r"t\.csv:3: the text is empty"),
+        ("t.csv", "text,label\na,x\n\u200b,y\n", r"t\.csv:3: the text is empty"),
         ("t.csv", "txt,label\na,x\n", r"t\.csv:1: has no `text`; did you mean `txt`\?"),
         ("t.csv", "text,label\n", r"t\.csv: has no texts"),
-        ("t.csv", 'text,label\n"a,x\n', r"t\.csv:2: cannot be read as CSV"),
-        ("t.jsonl", '{"text": "a", "label": 1}\n{"text"\n', r"t\.jsonl:2: is not JSON"),
+        ("t.csv", 'text,label\na,x\n"b,x\nc,x\n', r"t\.csv:3: cannot be read as CSV from here on .*close the quotes"),
+        ("t.csv", "", r"t\.csv: is empty; its first line must name its columns"),
+        ("t.csv", "text;label\na;x\n", r"t\.csv:1: is one field, `text;label`, .* by semicolons, and not by commas"),
+        ("t.tsv", "text,label\na,x\n", r"t\.tsv:1: is one field, `text,label`, .* by commas, and not by tabs"),
+        ("t.csv", "text,label,label\na,x,y\n", r"t\.csv:1: names `label` 2 times"),
+        ("t.jsonl", '{"text": "a", "label": 1}\n{"text"\n', r"t\.jsonl:2: is not JSON .*, at character \d+"),
         ("t.jsonl", '{"text": "a"}\n', r"t\.jsonl:1: has no `label`"),
         ("t.jsonl", '{"text": null, "label": 1}\n', r"t\.jsonl:1: the text is nothing"),
         ("t.jsonl", "[1]\n", r"t\.jsonl:1: must be an object"),
@@ -87,9 +92,13 @@ def test_what_is_wrong_is_told_with_its_line(tmp_path, name, content, message):
 
 
 def test_other_encodings_are_refused(tmp_path):
-    (tmp_path / "t.csv").write_bytes("text,label\nsch\xf6n,x\n".encode("latin-1"))
-    with pytest.raises(DataError, match="is not UTF-8"):
+    """Behind a block of a few thousand bytes too, where the reader's own count begins anew."""
+    (tmp_path / "t.csv").write_bytes(("text,label\n" + "fine,x\n" * 3000 + "sch\xf6n,x\n").encode("latin-1"))
+    with pytest.raises(DataError, match=r"t\.csv:3002: is not UTF-8 .*save the file as UTF-8"):
         read_rows(tmp_path / "t.csv", "text", "label")
+    (tmp_path / "t.jsonl").write_text('{"text": "a", "label": "x"}\n', encoding="utf-16")
+    with pytest.raises(DataError, match=r"t\.jsonl:1: is not UTF-8"):
+        read_rows(tmp_path / "t.jsonl", "text", "label")
 
 
 def test_a_missing_file_is_told(tmp_path):

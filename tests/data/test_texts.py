@@ -53,6 +53,9 @@ def test_class_labels_are_told_by_their_feature():
         (["a", None], None, r"t\.csv:3: the label must be"),
         ([0, 2], ("no", "yes"), r"t\.csv:3: the label is 2, but the model has 2 classes"),
         ([0, 123456], None, "the labels are numbers up to 123456"),
+        (["a", ["b"]], None, r"t\.csv:3: the label must be a name or a whole number, but is \['b'\]"),
+        ([0, 1.0], None, r"t\.csv:3: the label must be .*, but is 1\.0; write 1"),
+        (["0", "1.0"], None, r"t\.csv:3: the label is 1\.0, and classes are .*, or give the task as `text_regression`"),
     ],
 )
 def test_labels_that_are_none_are_told_with_their_line(values, named, message):
@@ -60,11 +63,18 @@ def test_labels_that_are_none_are_told_with_their_line(values, named, message):
         classes({"train": rows(values)}, named)
 
 
+def test_a_label_that_no_training_text_has_is_told_where_it_stands():
+    """Told of the split alone it would have to be searched for."""
+    parts = {"train": rows(["billing", "login"]), "test": rows(["login", "biling"])}
+    with pytest.raises(DataError, match=r"t\.csv:3: the label is `biling`, which no .*; did you mean `billing`\?"):
+        classes(parts, None)
+
+
 def test_scores():
     assert scores(rows(["1.5", -2, 0.25])).tolist() == [1.5, -2.0, 0.25]
-    with pytest.raises(DataError, match=r"t\.csv:3: the target must be a number, but is 'high'"):
+    with pytest.raises(DataError, match=r"t\.csv:3: the target must be a number, such as 1.5, but is 'high'"):
         scores(rows(["1", "high"]))
-    with pytest.raises(DataError, match=r"t\.csv:2: the target must be a number, but is 'nan'"):
+    with pytest.raises(DataError, match=r"t\.csv:2: the target must be a number, such as 1.5, but is 'nan'"):
         scores(rows(["nan"]))
 
 
@@ -143,5 +153,6 @@ def test_fetching_saves_what_the_library_loads(saved, tmp_path, monkeypatch):
 def test_a_hub_that_cannot_be_reached_is_told(tmp_path, monkeypatch):
     pytest.importorskip("datasets")
     monkeypatch.setattr(sys, "executable", "/bin/false")
+    monkeypatch.setattr(hub_texts, "reachable", lambda: True)
     with pytest.raises(DataError, match="nothing/here: cannot be had from the Hugging Face hub: ended with code 1"):
         hub_texts.fetch_texts("nothing/here", tmp_path)

@@ -44,8 +44,16 @@ def test_a_long_text_is_cut_with_its_last_special_token_kept(how):
 
 def test_a_long_text_is_refused_where_none_may_be_cut(tokenizer_file):
     strict = TextPreprocessing.of(tokenizer_file, pad_id=0, max_length=8, truncate=False)
-    with pytest.raises(DataError, match="text 1 has 22 tokens, but at most 8"):
+    with pytest.raises(DataError, match=r"text 1 \('refund .*'\) has 22 tokens, but at most 8"):
         strict.graph_input(as_texts(["refund", "refund " * 20]))
+
+
+def test_what_the_tokenizer_does_not_know_is_counted(how):
+    """By texts, and as a share of the tokens that are of a text."""
+    assert how.around == 2
+    ids = how.encode(as_texts(["refund invoice", "refund 日", "日"]))
+    assert how.unknown(ids) == (2, pytest.approx(2 / 5))
+    assert how.unknown([]) == (0, 0.0)
 
 
 def test_a_dump_says_nothing_of_where_the_file_is(how, tmp_path):

@@ -42,7 +42,6 @@ def test_a_graph_with_names_of_its_own_answers_as_onnxruntime_does(tmp_path):
 @pytest.mark.parametrize(
     ("made", "message"),
     [
-        ({"dtype": TensorProto.DOUBLE}, r"takes `data_0` float64 \['n', 3\], but the task gives float32"),
         ({"shape": (1, 3)}, r"a batch of 1 and no other; export it with a dynamic batch"),
         ({"outputs": 2}, r"gives `prob_0` .* `prob_1` .* which of them is the answer is not known"),
     ],
@@ -63,6 +62,7 @@ def test_a_file_that_is_no_onnx_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("made", "width", "outputs", "message"),
     [
+        ({"dtype": TensorProto.DOUBLE}, 3, 2, r"takes `data_0` float64 \['n', 3\], but the task gives float32"),
         ({}, 3, 5, r"gives shape \[2, 2\] for 2 inputs, but the task has 5 labels and needs \[2, 5\]"),
         ({}, 3, 1, r"the task asks for one number a sample"),
         (

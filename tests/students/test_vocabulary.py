@@ -7,7 +7,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from compresslab.errors import ModelError
-from compresslab.students.vocabulary import counted, trim, unknown_id
+from compresslab.measure.text_preprocessing import unknown_id
+from compresslab.students.vocabulary import counted, trim
 from tests.models.encoders import wordpiece
 
 TEXTS = ["the cat sat on the mat", "the cats sat", "running dogs run on mats", "a dog sat on a cat"] * 3

@@ -100,10 +100,10 @@ def test_what_is_no_pair_is_told_with_its_line(tmp_path, rows, columns, message)
         pairs_of_file(tmp_path / "x.csv", "query", "document")
 
 
-@pytest.mark.parametrize(("score", "message"), [("high", "`score` must be a number, but is 'high'"), ("nan", "score")])
-def test_a_score_that_is_none_is_told(tmp_path, score, message):
+@pytest.mark.parametrize("score", ["high", "nan", ""])
+def test_a_score_that_is_none_is_told_with_its_line(tmp_path, score):
     write(tmp_path / "x.csv", [("a", "b", "1.5"), ("a", "c", score)], ("query", "document", "score"))
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=rf"x\.csv:3: `score` must be a number, such as 1\.5, but is '{score}'"):
         scored_pairs_of_file(tmp_path / "x.csv", "query", "document", "score")
 
 
@@ -194,8 +194,8 @@ def test_likeness_is_judged_on_scored_pairs_and_learned_from_others(tmp_path, re
     task = TextEmbedding.model_validate(spec).load(tmp_path, reading)
     assert task.splits["train"].targets.dtype == np.int64
     assert task.splits["validation"].targets[:6].tolist() == [0, 0, 1, 1, 2, 2]
-    with pytest.raises(DataError, match="`similarity` needs pairs"):
-        TextEmbedding.model_validate({"pairs": spec["pairs"], "metric": "similarity"}).load(tmp_path, reading)
+    with pytest.raises(ValidationError, match="is measured on pairs with scores; give `validation_pairs` and `test_p"):
+        TextEmbedding.model_validate({"pairs": spec["pairs"], "metric": "similarity"})
 
 
 def test_texts_without_groups_are_distilled_and_judged_by_what_the_function_adds(own, tmp_path, reading):
@@ -247,8 +247,23 @@ def test_long_texts_are_told_or_refused(tmp_path, reading):
     spec = {"pairs": {"csv": write(tmp_path / "a.csv", pairs(20))}, "max_length": 8}
     notes = TextEmbedding.model_validate(spec).load(tmp_path, reading).notes
     assert any("train texts" in note and "have more than 8 tokens" in note for note in notes)
-    with pytest.raises(DataError, match="8"):
+    with pytest.raises(DataError, match="but at most 8 are read"):
         TextEmbedding.model_validate({**spec, "too_long": "error"}).load(tmp_path, reading)
+
+
+def test_benchmarks_are_read_as_closely_as_splits(tmp_path, reading):
+    """Results on them are no better for what was cut off, or could not be read, unseen."""
+    rows = [(f"日 {word}", f"{word} " + "my " * 60) for word in sentences(12, 4)[0]]
+    spec = {
+        "pairs": {"csv": write(tmp_path / "a.csv", pairs(20))},
+        "benchmarks": {"shop": {"csv": write(tmp_path / "b.csv", rows), "metric": "recall@1"}},
+    }
+    notes = TextEmbedding.model_validate(spec).load(tmp_path, reading).notes
+    assert any(note.startswith("12 of 24 `shop` texts (50.0 %) have more than") for note in notes)
+    assert any(note.startswith("12 of 24 `shop` texts have parts that the tokenizer does not know") for note in notes)
+    write(tmp_path / "b.csv", [*rows, ("\u0301", "x")])
+    with pytest.raises(DataError, match=r"`shop`: the text .* has no token of its own"):
+        TextEmbedding.model_validate(spec).load(tmp_path, reading)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -97,6 +98,45 @@ def test_long_texts_are_told_or_refused(folder, reading, tmp_path):
     assert not classification(folder).load(tmp_path, reading).notes
     with pytest.raises(DataError, match="tokens, but at most 10 are read"):
         classification(folder, max_length=10, too_long="error").load(tmp_path, reading)
+
+
+def test_texts_that_come_again_are_told(folder, reading, tmp_path):
+    """With another label they contradict, which no accuracy can be perfect on."""
+    texts, labels = sentences(240)
+    others = [QUEUES[(QUEUES.index(label) + 1) % 3] for label in labels[:60]]
+    write_csv(tmp_path / "t.csv", [*texts, *texts[:60], *texts[:60]], [*labels, *labels[:60], *others])
+    (note,) = [one for one in classification(folder, csv=str(tmp_path / "t.csv")).load(tmp_path, reading).notes
+               if "copies" in one]  # fmt: skip
+    copies, of, contradicting = map(int, re.findall(r"\d+", note))
+    assert (copies, copies > 0) == (2 * contradicting, True)
+    assert of > copies
+    assert not any("copies" in one for one in classification(folder).load(tmp_path, reading).notes)
+
+
+def test_a_text_that_may_not_be_cut_is_told_where_it_stands(folder, reading, tmp_path):
+    texts, labels = sentences(240)
+    write_csv(tmp_path / "t.csv", [*texts, "please " * 80], [*labels, "login"])
+    with pytest.raises(DataError, match=r"t\.csv:242: the text 'please .* has 82 tokens.*1 of \d+ texts of `\w+` have"):
+        classification(folder, csv=str(tmp_path / "t.csv"), too_long="error").load(tmp_path, reading)
+
+
+def test_a_text_of_which_nothing_is_read_is_told_where_it_stands(folder, reading, tmp_path):
+    """Tokenizers of BERT's kind throw away accents, also one that stands alone."""
+    texts, labels = sentences(240)
+    write_csv(tmp_path / "t.csv", [*texts, "\u0301"], [*labels, "login"])
+    with pytest.raises(DataError, match=r"t\.csv:242: the text .* has no token of its own"):
+        classification(folder, csv=str(tmp_path / "t.csv")).load(tmp_path, reading)
+
+
+def test_texts_in_a_language_that_the_tokenizer_does_not_know_are_told(folder, reading, tmp_path):
+    """A network answers for them too, whatever they say."""
+    strange = [f"日本 {number}" for number in range(20)]
+    write_csv(tmp_path / "dev.csv", strange, [*QUEUES, *["login"] * 17])
+    task = classification(folder, validation_data=str(tmp_path / "dev.csv")).load(tmp_path, reading)
+    assert any(
+        note.startswith("20 of 20 validation texts have parts that the tokenizer does not") for note in task.notes
+    )
+    assert not any("train texts have parts" in note for note in task.notes)
 
 
 def test_unlabelled_texts_come_from_lists_of_files(folder, reading, tmp_path):

@@ -44,8 +44,7 @@ def require_optimum(artifact: Artifact) -> None:
     kind = manifest.preprocessing.kind
     if manifest.preprocessing.kind != "image":
         raise BadInput(
-            f"{artifact.folder}: Optimum has classes for images and texts, but this model takes {kind}; use --format "
-            "onnx"
+            f"{artifact.folder}: this layout is for models of images, but this one takes {kind}; use --format onnx"
         )
     if manifest.preprocessing.folded is not None:
         raise BadInput(

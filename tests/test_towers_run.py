@@ -122,3 +122,16 @@ def test_two_towers(finished, tmp_path, nothing_may_be_made, capsys):
     assert all(point.cached for point in again.points)
     assert [point.artifact.sha256 for point in again.points] == [point.artifact.sha256 for point in report.points]
     shutil.rmtree(tmp_path / "again")
+
+
+def test_the_lock_file_replays_both_towers_to_the_same_bytes(finished, tmp_path):
+    """From an empty store: what a stage does to one tower must not hang on what was done to the other before."""
+    path, out, report = finished
+    locked = load_pipeline(out / "lock.yaml")
+    assert locked == load_pipeline(path)
+    again = run(locked, tmp_path / "again", store=tmp_path / "store")
+    assert not any(point.cached for point in again.points)
+    first = {point.id: dict(point.artifact.sha256) for point in report.points}
+    assert {point.id: dict(point.artifact.sha256) for point in again.points} == first
+    tokenizers = [load_artifact(run).manifest.files["tokenizer.json"] for run in (out, tmp_path / "again")]
+    assert tokenizers[0] == tokenizers[1]

@@ -18,5 +18,5 @@ def server_card(name: str, manifest: Manifest, plan: ServingPlan | None = None, 
     """The card as Markdown; without the figures of a run, which the bundle's own card has."""
     parts = [f"# {escape(name)}", *use(manifest), *inputs_and_outputs(manifest)]
     if plan is not None:
-        parts += ["## Served with", "\n".join(f"- {one}" for one in told), bullets(plan.why)]
+        parts += ["## Served with", "\n".join([*(f"- {one}" for one in told), bullets(plan.why)])]
     return "\n\n".join(part for part in [*parts, *files(manifest)] if part) + "\n"

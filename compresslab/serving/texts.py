@@ -37,7 +37,7 @@ def at_triton(manifest: Manifest, graph: str) -> str:
     assert how.kind == "text", "asked for such graphs"
     return (
         f"the server takes ids of tokens, `{tensor.name}` INT64 [batch, sequence], and no strings: clients make them "
-        f"with `{how.tokenizer}`, which lies beside the graph, as shown above, filled up on the right with "
+        f"with `{how.tokenizer}`, which lies beside the graph, as the README shows, filled up on the right with "
         f"{how.pad_id} to the longest of a request; the server gathers requests of one length only"
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -120,3 +121,25 @@ def test_triton_takes_the_ids_that_its_card_tells_of(bundles: dict[str, Artifact
             ids = artifact.manifest.preprocessing.graph_input(texts)
             given = {"name": "input_ids", "datatype": "INT64", "shape": list(ids.shape), "data": ids.ravel().tolist()}
             require_answer(ask(server, model, given), predict(artifact, texts))
+
+
+CLIENT = """
+import sys
+import numpy
+import tritonclient.grpc as grpc
+texts = numpy.array([one.encode() for one in sys.argv[2:]], dtype=object)
+given = grpc.InferInput("text", [len(texts)], "BYTES")
+given.set_data_from_numpy(texts)
+print(grpc.InferenceServerClient(sys.argv[1]).infer("tickets", [given]).as_numpy("logits").tolist())
+"""
+
+
+def test_over_grpc_strings_are_bytes(mlserver_up: Server, bundles: dict[str, Artifact]) -> None:
+    python = triton_python()
+    if python is None:
+        pytest.skip("run `make servers` first")
+    ended = subprocess.run(
+        [str(python), "-c", CLIENT, mlserver_up.grpc, *TEXTS], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert ended.returncode == 0, ended.stderr
+    np.testing.assert_allclose(json.loads(ended.stdout), predict(bundles["tickets"], as_texts(TEXTS)), atol=1e-5)

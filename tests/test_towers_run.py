@@ -138,3 +138,31 @@ def test_two_towers(finished, tmp_path, nothing_may_be_made, capsys):
     assert all(point.cached for point in again.points)
     assert [point.artifact.sha256 for point in again.points] == [point.artifact.sha256 for point in report.points]
     shutil.rmtree(tmp_path / "again")
+
+
+def test_the_lock_file_replays_both_towers_to_the_same_bytes(finished, tmp_path):
+    """From an empty store: what a stage does to one tower must not hang on what was done to the other before."""
+    path, out, report = finished
+    locked = load_pipeline(out / "lock.yaml")
+    assert locked == load_pipeline(path)
+    again = run(locked, tmp_path / "again", store=tmp_path / "store")
+    assert not any(point.cached for point in again.points)
+    first = {point.id: dict(point.artifact.sha256) for point in report.points}
+    assert {point.id: dict(point.artifact.sha256) for point in again.points} == first
+    tokenizers = [load_artifact(run).manifest.files["tokenizer.json"] for run in (out, tmp_path / "again")]
+    assert tokenizers[0] == tokenizers[1]
+
+
+def test_the_run_is_gated_by_graph_and_by_what_it_measured(finished, tmp_path, capsys):
+    """Without data and without torch's help: its own figures on validation, and its baseline measured beside it."""
+    _, out, _ = finished
+    budget = tmp_path / "budget.yaml"
+    budget.write_text(
+        "text: {p50_ms: 1000}\nimage: {p50_slower: 900}\nsize_ratio: 1.5\nat_least: {recall@10: 0.01}\n"
+        "retention: {things/recall@10: 0.01, other/recall@10: 0.01}\n"
+    )
+    assert invoke(["gate", str(out), "--budget", str(budget)]) == 0
+    told = capsys.readouterr().out
+    for key in ("text.p50_ms", "image.p50_slower", "size_ratio", "at_least.recall@10", "retention.other/recall@10"):
+        assert f"\n{key} " in told
+    assert f"pass: {out} against {out} (baseline), " in told

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from os.path import isfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
@@ -165,6 +166,11 @@ def _texts(given: str) -> list[str] | None:
     if path.suffix.lower() in (".npy", ".npz"):
         return None
     if path.suffix.lower() != ".txt":
+        if path.suffix and isfile(given):  # noqa: PTH113  a text that is too long to be a path is no error to it
+            raise DataError(
+                f"{given}: is a file, not a text; give a text itself, or a .txt file with one a line; of a table take "
+                "the column of its texts"
+            )
         return [given]
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()

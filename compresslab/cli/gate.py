@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compresslab.cli.options import Debug
+from compresslab.cli.options import ColumnNames, Debug
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,8 +33,11 @@ def gate(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(metavar="DATA", help="Labelled data for quality: an .npz file, or a folder of images."),
+        typer.Option(
+            metavar="DATA", help="Labelled data for quality: an .npz file, a folder of images, or a table of texts."
+        ),
     ] = None,
+    column: ColumnNames = None,
     metric: Annotated[
         str | None,
         typer.Option(metavar="python:MODULE:FUNCTION", help="A metric of your own, for --data; its code is run."),
@@ -58,7 +61,10 @@ def gate(
     debug: Debug = False,  # noqa: ARG001 - kept by its callback
 ) -> None:
     """Measure a model until its budget is decided: ends with 0 within, 1 over, 3 if it cannot be told."""
-    result = _gate(model, budget, baseline, data, metric, time_limit, dim or ())
+    from compresslab.cli.options import columns, sizes
+
+    called = columns(column or ())
+    result = _gate(model, budget, baseline, data, called, metric, time_limit, sizes(dim or ()))
     # What shows a result is loaded after the measuring, which should begin at once.
     from compresslab.cli.results import BUDGET_CODES
 
@@ -72,15 +78,15 @@ def _gate(
     budget: Path,
     baseline: Path | None,
     data: Path | None,
+    columns: Mapping[str, str],
     metric: str | None,
     time_limit: float,
-    dim: Sequence[str],
+    dims: Mapping[str, int],
 ) -> GateResult:
-    from compresslab.cli.options import sizes
-    from compresslab.cli.targets import resolve, run_baseline, subject
+    from compresslab.cli.targets import common_graphs, fed, made_up_note, resolve, run_baseline, subject
     from compresslab.measure import gate as gating
     from compresslab.measure.gate_budget import GateBudget
-    from compresslab.measure.onnx_file import require_same_inputs
+    from compresslab.measure.gate_latency import latency_limits
     from compresslab.strict_yaml import read
     from compresslab.validation import validate
 
@@ -91,23 +97,35 @@ def _gate(
         other = resolve(baseline)
     elif gating.needs_baseline(limits):
         other = run_baseline(this)
-    ours = this.inputs(limits.graph)
-    if other is not None:
-        require_same_inputs(ours, other.inputs(limits.graph), (this.name, other.name))
-    split, notes = _data(data, this)
+    for name in (limits.graph, *limits.graphs):
+        if name is not None:
+            this.only(name)
+    models = [one for one in (this, other) if one is not None]
+    bare = any(one.artifact is None for one in models)
+    alone = limits.graph if not limits.graphs else None
+    measured = models if alone is None else [one.only(alone) for one in models]
+    graphs = common_graphs(measured)
+    if bare:
+        limits = limits.model_copy(update={"graph": None})
+    split, notes = _data(data, this, columns)
     quality = _quality(limits, this, other, split, given=baseline is not None, own=_own(metric))
     gating.require_measurable(limits, other is not None, quality is not None)
-    bare = this.artifact is None or (other is not None and other.artifact is None)
-    examples = None if split is None else split.inputs
+    inputs = fed(this, graphs, data=split is not None and not bare)
+    notes += made_up_note(this, graphs) if split is None and not bare and latency_limits(limits) else []
+    batches = sorted({limits.batch, *map(limits.batch_of, graphs)})
 
-    def gated(target: Target) -> gating.Gated:
-        made = subject(target, target.name, [limits.batch], examples=examples, dims=sizes(dim), bare=bare)
-        return gating.Gated(made, target.bytes)
+    def gated(target: Target, size: int) -> gating.Gated:
+        made = subject(
+            target, target.name, batches, inputs=dict.fromkeys(inputs.values()), like=this, dims=dims, bare=bare,
+            examples=None if split is None else split.inputs,
+        )  # fmt: skip
+        return gating.Gated(made, size, inputs)
 
+    subjects = [gated(target, whole.bytes) for target, whole in zip(measured, models, strict=True)]
     return gating.gate(
         limits,
-        gated(this),
-        None if other is None else gated(other),
+        subjects[0],
+        None if other is None else subjects[1],
         quality,
         time_limit,
         lambda message: typer.echo(message, err=True),
@@ -115,7 +133,7 @@ def _gate(
     )
 
 
-def _data(data: Path | None, this: Target) -> tuple[EvalSplit | None, list[str]]:
+def _data(data: Path | None, this: Target, columns: Mapping[str, str]) -> tuple[EvalSplit | None, list[str]]:
     if data is None:
         return None, []
     from compresslab.cli.labelled import labelled_data
@@ -126,7 +144,7 @@ def _data(data: Path | None, this: Target) -> tuple[EvalSplit | None, list[str]]
             f"{this.name}: a bare ONNX file does not say how samples become its inputs, so --data cannot be used; "
             "give the folder of an exported model, which has a manifest.json"
         )
-    split, note = labelled_data(data, this.artifact)
+    split, note = labelled_data(data, this.artifact, columns)
     return split, [note]
 
 
@@ -158,6 +176,11 @@ def _quality(
             )
         if limits.retention:
             raise BadInput("`retention`: of the teacher, which is known to a run only; leave out --data, or the key")
+        if reference is not None and drops:
+            from compresslab.cli.labelled import require_same_answers
+
+            assert other is not None, "a reference is its artifact"
+            require_same_answers(artifact, reference, (this.name, other.name))
         return lambda together: measured_quality(limits, artifact, reference, split, together, own)
     if this.run is None or this.point is None:
         return None

@@ -57,6 +57,31 @@ StoreFolder = Annotated[
 ]
 
 
+ColumnNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        metavar="WHAT=NAME",
+        help="What a column of --data is called: text, label or target, query, document or score; repeatable.",
+    ),
+]
+
+
+def columns(given: Sequence[str]) -> dict[str, str]:
+    """`["text=body"]` -> `{"text": "body"}`.
+
+    Raises:
+        typer.BadParameter: One is not two names with `=` between.
+    """
+    found = {}
+    for text in given:
+        what, _, name = text.partition("=")
+        if not what or not name:
+            raise typer.BadParameter(f"must be WHAT=NAME, such as text=body, but got {text!r}", param_hint="--column")
+        found[what] = name
+    return found
+
+
 def sizes(given: Sequence[str]) -> dict[str, int]:
     """`["sequence=128"]` -> `{"sequence": 128}`.
 

@@ -82,7 +82,7 @@ def _cells(a: PointResult | None, b: PointResult | None) -> tuple[str, ...]:
 
 def _faster(a: PointResult, b: PointResult) -> str:
     first, second = a["latency_ms"][0], b["latency_ms"][0]
-    if any(first[key] != second[key] for key in ("graph", "batch", "threads", "session", "provider")):
+    if any(first[key] != second[key] for key in ("graph", "batch", "threads", "inputs", "session", "provider")):
         return "another point"
     found = ratio(*(Estimate(one["p50"], one["p50_low"], one["p50_high"]) for one in (first, second)))
     return f"{found.value:.3g}x [{found.low:.3g}, {found.high:.3g}]"

@@ -72,7 +72,7 @@ def _pairs(path: Path, first: str, second: str, score: str | None = None) -> Ite
     """Where each row is, its two texts, and its score where one is asked for."""
     needed = [first, second] if score is None else [first, second, score]
     empty = True
-    for number, fields in table_rows(path, needed, _no_column, beside=()):
+    for number, fields in table_rows(path, needed, no_column, beside=()):
         empty = False
         place = row_place(path, number)
         yield place, _text(fields[first], place), _text(fields[second], place), fields.get(score or "")
@@ -80,11 +80,12 @@ def _pairs(path: Path, first: str, second: str, score: str | None = None) -> Ite
         raise DataError(f"{path}: has no texts")
 
 
-def _no_column(place: str, column: str, found: Sequence[str]) -> DataError:
+def no_column(place: str, column: str, found: Sequence[str]) -> DataError:
+    """What to say of a table without such a column."""
     there = ", ".join(f"`{one}`" for one in found) or "nothing"
     return DataError(
         f"{place}: has no `{column}`{did_you_mean(column, found)}; found {there}; name the right one by `query`, "
-        "`document` or `score`, in the task"
+        "`document` or `score`, in the task, or in a command as `--column query=NAME`"
     )
 
 

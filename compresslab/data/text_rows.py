@@ -136,5 +136,5 @@ def _no_column(where: str, column: str, found: Sequence[str]) -> DataError:
     there = ", ".join(f"`{one}`" for one in found) or "nothing"
     return DataError(
         f"{where}: has no `{column}`{did_you_mean(column, found)}; found {there}; name the right one by `text`, or by "
-        "`label` or `target`, in the task"
+        "`label` or `target`, in the task, or in a command as `--column text=NAME`"
     )

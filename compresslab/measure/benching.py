@@ -9,6 +9,7 @@ from compresslab.measure.comparison import compare
 from compresslab.measure.latency import percentile
 from compresslab.measure.machine import conditions, fingerprint
 from compresslab.measure.noise import noise
+from compresslab.measure.together import first_of_each
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,8 +66,10 @@ def benchmark(subjects: Sequence[Subject], settings: BenchSettings) -> tuple[dic
 
 
 def _serving(subject: Subject, settings: BenchSettings) -> dict[str, float]:
-    found = serving(subject, settings)
-    return {"peak_rss_mb": found.peak_rss_mb, "load_ms": found.load_ms, "first_ms": found.first_ms}
+    """Of several graphs a process each, added up: what a machine needs that serves all of them."""
+    points = [settings.points[place] for place in first_of_each(settings.points)]
+    found = [serving(subject, settings.model_copy(update={"points": (point,)})) for point in points]
+    return {name: sum(getattr(one, name) for one in found) for name in ("peak_rss_mb", "load_ms", "first_ms")}
 
 
 def _point(point: BenchPoint, samples: LatencySamples, first: LatencySamples | None) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from compresslab.errors import BadInput
@@ -13,9 +13,16 @@ from compresslab.measure.gate_latency import Decision, Observation, decide, late
 from compresslab.measure.gate_quality import is_drop, quality_keys
 from compresslab.measure.machine import conditions, fingerprint, usable_cores
 from compresslab.measure.measurement import Estimate
+from compresslab.measure.onnx_file import GRAPH
+from compresslab.measure.samples import LatencySamples
+from compresslab.measure.subject import EXAMPLE
+from compresslab.measure.together import together
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import numpy as np
+    import numpy.typing as npt
 
     from compresslab.measure.checked import Sense, Unit
     from compresslab.measure.gate_budget import GateBudget
@@ -32,14 +39,16 @@ _MOST_SECONDS = 4.0
 _WARMUP_SECONDS = 0.2
 # A tail that rests on one call a process says nothing.
 _CALLS_BEYOND = 2
+_AS_EXAMPLES: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
 class Gated:
-    """A model at the gate, and the size of its files."""
+    """A model at the gate, the size of its files, and by graph what it is fed: `example`, unless it is there."""
 
     subject: Subject
     bytes: int
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
 
 def gate(
@@ -64,30 +73,30 @@ def gate(
 
     Raises:
         BadInput: The budget asks for what cannot be measured: a relative limit without a baseline, more threads than
-            cores, quality without data.
+            cores, quality without data, a graph that is not there.
         BenchmarkFailed: A measuring process died.
     """
     limits = latency_limits(budget)
     require_measurable(budget, baseline is not None, quality is not None)
-    together = len(limits) + len(quality_keys(budget))
+    _require_graphs(budget, model.subject)
+    uncertain = len(limits) + len(quality_keys(budget))
     decision = None
     if limits:
         decision = decide(
-            limits, _observe(limits, budget, model, baseline), time_limit, together, _teller(limits, tell)
+            limits, _observe(limits, budget, model, baseline), time_limit, uncertain, _teller(limits, tell)
         )
     checks = [*_latency_checks(limits, decision), *_size_checks(budget, model, baseline)]
     if budget.peak_rss_mb is not None:
         tell("memory")
-        peak = serving(model.subject, process_settings(budget, limits)).peak_rss_mb
-        checks.append(_exact("peak_rss_mb", "at most", budget.peak_rss_mb, peak, "mb"))
+        checks.append(_exact("peak_rss_mb", "at most", budget.peak_rss_mb, _memory(budget, model, limits), "mb"))
     if quality is not None:
         tell("quality")
-        checks += quality(together)
+        checks += quality(uncertain)
     threads = f"{budget.threads} thread{'s' if budget.threads > 1 else ''}"
     return GateResult(
         model=model.subject.name,
         baseline=None if baseline is None else baseline.subject.name,
-        where=f"batch {budget.batch}, {threads}",
+        where=f"batch {budget.batch}{_other_batches(budget)}, {threads}",
         checks=tuple(checks),
         processes=0 if decision is None else decision.processes,
         seconds=0.0 if decision is None else decision.seconds,
@@ -125,20 +134,65 @@ def require_measurable(budget: GateBudget, has_baseline: bool, has_quality: bool
     if quality_keys(budget) and not has_quality:
         raise BadInput(
             f"{', '.join(f'`{key}`' for key in quality_keys(budget))}: there is nothing to measure quality on; "
-            "give labelled data as --data (an .npz file, or of images a folder with a sub-folder for each class)"
+            "give labelled data as --data (an .npz file, of images a folder with a sub-folder for each class, of texts "
+            "a table)"
         )
 
 
-def process_settings(budget: GateBudget, limits: Sequence[LatencyLimit]) -> BenchSettings:
-    """What one process of a gate measures."""
+def process_settings(
+    budget: GateBudget,
+    limits: Sequence[LatencyLimit],
+    graphs: Sequence[str] = (GRAPH,),
+    inputs: Mapping[str, str] = _AS_EXAMPLES,
+) -> BenchSettings:
+    """What one process of a gate measures: every graph at one point, of those that something is limited of."""
     tail = min((1.0 - limit.share for limit in limits), default=1.0)
+    wanted = {limit.graph for limit in limits}
+    if None in wanted or budget.peak_rss_mb is not None:
+        wanted |= set(_called(budget, graphs))
     return BenchSettings(
-        points=(BenchPoint(batch=budget.batch, threads=budget.threads, graph=budget.graph),),
+        points=tuple(
+            BenchPoint(
+                batch=budget.batch_of(graph), threads=budget.threads, graph=graph, inputs=inputs.get(graph, EXAMPLE)
+            )
+            for graph in graphs
+            if graph in wanted
+        ),
         processes=1,
         min_seconds=_SECONDS,
         min_count=max(_COUNT, round(_CALLS_BEYOND / tail)),
         max_seconds=_MOST_SECONDS,
         warmup_seconds=_WARMUP_SECONDS,
+    )
+
+
+def _called(budget: GateBudget, graphs: Sequence[str]) -> tuple[str, ...]:
+    """The graphs that a call of the model is a call of."""
+    return tuple(graphs) if budget.graph is None else (budget.graph,)
+
+
+def _require_graphs(budget: GateBudget, subject: Subject) -> None:
+    for name in (budget.graph, *budget.graphs):
+        if name is not None and name not in subject.graphs:
+            raise BadInput(
+                f"{subject.name}: the budget limits the graph `{name}`, but it has {', '.join(subject.graphs)}"
+            )
+
+
+def _other_batches(budget: GateBudget) -> str:
+    others = [(graph, budget.batch_of(graph)) for graph in budget.graphs]
+    told = [f"{graph} {batch}" for graph, batch in others if batch != budget.batch]
+    return f" ({', '.join(told)})" if told else ""
+
+
+def _memory(budget: GateBudget, model: Gated, limits: Sequence[LatencyLimit]) -> float:
+    """Of several graphs a process each: the sum is what a machine needs that serves all of them."""
+    graphs = tuple(model.subject.graphs)
+    settings = process_settings(budget, limits, graphs, model.inputs)
+    return sum(
+        serving(model.subject, settings.model_copy(update={"points": (point,)})).peak_rss_mb
+        for point in settings.points
+        if point.graph in _called(budget, graphs)
     )
 
 
@@ -149,14 +203,26 @@ def _observe(
     subjects = [model.subject]
     if baseline is not None and any(limit.relative for limit in limits):
         subjects.append(baseline.subject)
-    with measuring_processes(subjects, process_settings(budget, limits)) as process:
+    graphs = tuple(model.subject.graphs)
+    settings = process_settings(budget, limits, graphs, model.inputs)
+    with measuring_processes(subjects, settings) as process:
         number = 0
         while True:
             begun = time.perf_counter()
-            (models,) = process(number)
-            figures = tuple(limit.figure(models) for limit in limits)
-            yield Observation(figures, min(one.size for one in models), time.perf_counter() - begun)
+            recorded = dict(zip((point.graph for point in settings.points), process(number), strict=True))
+            figures = []
+            for limit in limits:
+                of = _called(budget, graphs) if limit.graph is None else (limit.graph,)
+                figures.append(limit.figure(_a_call_of_each([recorded[graph] for graph in of])))
+            calls = min(one.size for models in recorded.values() for one in models)
+            yield Observation(tuple(figures), calls, time.perf_counter() - begun)
             number += 1
+
+
+def _a_call_of_each(graphs: Sequence[Sequence[npt.NDArray[np.int64]]]) -> list[npt.NDArray[np.int64]]:
+    """From nanoseconds [rounds, calls] by graph and model to those of the graphs together, by model."""
+    parts = zip(*graphs, strict=True)
+    return [together([LatencySamples((one,)) for one in its]).processes[0] for its in parts]
 
 
 def _teller(limits: Sequence[LatencyLimit], tell: Callable[[str], None]) -> Callable[[Decision], None]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import Field, model_validator
 
-from compresslab.measure.budget import Limits
+from compresslab.measure.budget import GraphLimits, Limits
 from compresslab.measure.metric_names import METRIC_NAMES
 
 if TYPE_CHECKING:
@@ -31,6 +31,33 @@ _UNITS: Final[Mapping[str, tuple[str, Mapping[str, float]]]] = {
 }
 
 
+def _refuse_units(plain: Any) -> Any:
+    if not isinstance(plain, dict):
+        return plain
+    told = [_told(key, value, *_UNITS[key]) for key, value in plain.items() if key in _UNITS and isinstance(value, str)]
+    if told:
+        raise ValueError("; ".join(told))
+    return plain
+
+
+class GateGraphLimits(GraphLimits):
+    """Limits on one of several graphs; relative ones are against the same graph of `--baseline`."""
+
+    p50_slower: _Slower | None = None
+    """Slower than the baseline at the median, at most."""
+    p90_slower: _Slower | None = None
+    """Slower than the baseline at the 90th percentile, at most."""
+    batch: Annotated[int, Field(ge=1)] | None = None
+    """Examples a call; null takes the budget's."""
+
+    _without_units = model_validator(mode="before")(_refuse_units)
+
+    @property
+    def limited(self) -> tuple[str, ...]:
+        """The keys that have a limit."""
+        return tuple(key for key in _UNITS if getattr(self, key, None) is not None)
+
+
 class GateBudget(Limits):
     """Limits for one model as it is called in one way; relative ones are against `--baseline`, measured beside it."""
 
@@ -42,27 +69,22 @@ class GateBudget(Limits):
     """Examples a call."""
     threads: Annotated[int, Field(ge=1)] = 1
     """ONNX Runtime's threads inside an operator."""
-    graph: str = "model"
-    """Which of the model's graphs latencies are of."""
+    graph: str | None = None
+    """Which of the model's graphs latencies and memory are of. Null takes the only one; of two towers a call of each,
+    and the memory of a process each."""
+    image: GateGraphLimits | None = None
+    """Limits on the image tower alone."""
+    text: GateGraphLimits | None = None
+    """Limits on the text tower alone."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_units(cls, plain: Any) -> Any:
-        if not isinstance(plain, dict):
-            return plain
-        told = [
-            _told(key, value, *_UNITS[key]) for key, value in plain.items() if key in _UNITS and isinstance(value, str)
-        ]
-        if told:
-            raise ValueError("; ".join(told))
-        return plain
+    _without_units = model_validator(mode="before")(_refuse_units)
 
     @model_validator(mode="after")
     def _refuse_nothing(self) -> GateBudget:
         if not self.limited:
             raise ValueError(
                 "it limits nothing, so every model would pass; give at least one of "
-                f"{', '.join(f'`{name}`' for name in (*_UNITS, 'at_least', 'drop', 'retention'))}"
+                f"{', '.join(f'`{name}`' for name in (*_UNITS, 'at_least', 'drop', 'retention', 'image', 'text'))}"
             )
         return self
 
@@ -71,7 +93,18 @@ class GateBudget(Limits):
         """The keys that have a limit."""
         keys = [key for key in _UNITS if getattr(self, key) is not None]
         own = [f"{place}.{name}" for place in ("at_least", "drop", "retention") for name in getattr(self, place)]
-        return (*keys, *own)
+        towers = [f"{graph}.{key}" for graph, limits in self.graphs.items() for key in limits.limited]
+        return (*keys, *own, *towers)
+
+    @property
+    def graphs(self) -> dict[str, GateGraphLimits]:
+        """The limits on single graphs, by their names."""
+        return {name: limits for name in ("image", "text") if (limits := getattr(self, name)) is not None}
+
+    def batch_of(self, graph: str) -> int:
+        """Examples a call of this graph."""
+        limits = self.graphs.get(graph)
+        return self.batch if limits is None or limits.batch is None else limits.batch
 
 
 def _told(key: str, value: str, unit: str, factors: Mapping[str, float]) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from compresslab.measure.budget import Status
-    from compresslab.measure.gate_budget import GateBudget
+    from compresslab.measure.gate_budget import GateBudget, GateGraphLimits
 
 ERROR = 0.01
 """How often a gate may pass what is over its budget, and how often fail what is within, at most."""
@@ -34,6 +34,8 @@ class LatencyLimit:
     share: float
     """Of the quantile."""
     relative: bool
+    graph: str | None = None
+    """The one that it is of; None for all that the model is called by."""
 
     @property
     def bound(self) -> float:
@@ -79,15 +81,23 @@ class Decision:
 
 def latency_limits(budget: GateBudget) -> tuple[LatencyLimit, ...]:
     """The budget's limits on latency."""
+    found = _quantiles(budget, None)
+    if budget.speedup is not None:
+        found.append(LatencyLimit("speedup", budget.speedup, 0.5, relative=True))
+    for graph, its in budget.graphs.items():
+        found += _quantiles(its, graph)
+    return tuple(found)
+
+
+def _quantiles(limits: GateBudget | GateGraphLimits, graph: str | None) -> list[LatencyLimit]:
     found = []
     for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99)):
         for key, relative in ((f"{name}_ms", False), (f"{name}_slower", True)):
-            limit = getattr(budget, key, None)
+            limit = getattr(limits, key, None)
             if limit is not None:
-                found.append(LatencyLimit(key, limit, share, relative))
-    if budget.speedup is not None:
-        found.append(LatencyLimit("speedup", budget.speedup, 0.5, relative=True))
-    return tuple(found)
+                called = key if graph is None else f"{graph}.{key}"
+                found.append(LatencyLimit(called, limit, share, relative, graph))
+    return found
 
 
 def decide(

@@ -12,16 +12,25 @@ from compresslab.measure.budget import retentions
 from compresslab.measure.checked import Check
 from compresslab.measure.gate_latency import ERROR
 from compresslab.measure.measurement import Estimate
-from compresslab.measure.metric_names import CLASS_METRICS, METRIC_NAMES, SCORE_METRICS, label_of
+from compresslab.measure.metric_names import (
+    BOTH_WAYS,
+    CLASS_METRICS,
+    METRIC_NAMES,
+    RETRIEVAL_METRICS,
+    SCORE_METRICS,
+    label_of,
+)
+from compresslab.measure.tower_samples import TowerSamples
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from compresslab.measure.artifact import Artifact
     from compresslab.measure.budget import Status
     from compresslab.measure.evaluate import EvalSplit
     from compresslab.measure.gate_budget import GateBudget
     from compresslab.measure.measurement import Measurement
+    from compresslab.measure.metrics import Metric
 
 _VALIDATION: Final = "validation"
 _SHOWN: Final = 0.95
@@ -50,7 +59,8 @@ def measured_quality(
     """Evaluates both models on the same examples, each with its own preprocessing.
 
     A drop is judged for non-inferiority: it passes where the interval of the paired difference lies within the limit.
-    Wrong verdicts are as rare as with latency.
+    Wrong verdicts are as rare as with latency. Of embeddings `at_least` and `drop` limit recall@k, ndcg@10 or
+    similarity, whichever the examples are for; of two towers the mean of both directions, as a run does.
 
     Args:
         budget: The limits; those without a value are left out. `retention` is not for data of one's own.
@@ -62,18 +72,21 @@ def measured_quality(
 
     Raises:
         ConfigError: A limit is on a metric of another kind of answer, or on one of the user's that was not named.
+        DataError: The targets do not fit the outputs.
     """
     # scikit-learn takes a second to load, which a gate on latency alone need not wait for.
     from compresslab.measure.evaluate import predict
     from compresslab.measure.metrics import metric_of
     from compresslab.measure.quality import mcnemar, quality, quality_delta
 
-    if artifact.manifest.embedding is not None:
-        _require_kind(budget, ())
-        return []
+    embeds = artifact.manifest.embedding is not None
     scores = split.targets.dtype.kind == "f"
-    _require_kind(budget, SCORE_METRICS if scores else CLASS_METRICS)
-    _require_named(budget, own)
+    named = _named(split, own, embeds=embeds)
+    if embeds:
+        _require_embeddings(budget, list(named))
+    else:
+        _require_kind(budget, SCORE_METRICS if scores else CLASS_METRICS)
+        _require_named(budget, own)
     outputs = predict(artifact, split.inputs)
     reference = None if baseline is None else predict(baseline, split.inputs)
     checks = []
@@ -90,16 +103,27 @@ def measured_quality(
                 won, lost, chance = mcnemar(outputs, reference, np.asarray(split.targets, np.int64))
                 why = f"{lost} examples lost, {won} won of {len(split.targets)}; McNemar p = {chance:.2g}"
             checks.append(_check(f"{name}_drop", drop, together, fall, why))
-    if own is not None:
-        name, metric = label_of(own), metric_of(own)
+    for name, metric in named.items():
         if name in budget.at_least:
             value = partial(quality, metric, outputs, split.targets)
             checks.append(_check(f"at_least.{name}", budget.at_least[name], together, value))
         if name in budget.drop and reference is not None:
             fall = partial(quality_delta, metric, reference, outputs, split.targets)
             why = f"paired on {len(split.targets)} examples"
+            if embeds:
+                why = f"paired by {'pair' if scores else 'query'}"
             checks.append(_check(f"drop.{name}", budget.drop[name], together, fall, why))
     return checks
+
+
+def embedding_metrics(split: EvalSplit) -> dict[str, Metric]:
+    """What embeddings are measured by on these examples, by the names that budgets have for it."""
+    from compresslab.measure.metrics import METRICS
+
+    if split.targets.dtype.kind == "f":
+        return {"similarity": METRICS["similarity"]}
+    both = BOTH_WAYS if isinstance(split.inputs, TowerSamples) else ""
+    return {name: METRICS[f"{both}{name}"] for name in RETRIEVAL_METRICS}
 
 
 def recorded_quality(budget: GateBudget, measurement: Measurement) -> list[Check]:
@@ -130,15 +154,35 @@ def recorded_quality(budget: GateBudget, measurement: Measurement) -> list[Check
     return checks
 
 
+def _named(split: EvalSplit, own: str | None, *, embeds: bool) -> Mapping[str, Metric]:
+    """What `at_least` and `drop` may name on these examples."""
+    from compresslab.measure.metrics import metric_of
+
+    found = embedding_metrics(split) if embeds else {}
+    return found if own is None else {**found, label_of(own): metric_of(own)}
+
+
+def _require_embeddings(budget: GateBudget, known: Sequence[str]) -> None:
+    """Refuses limits on what embeddings are not measured by, or what these examples are not for."""
+    listed = ", ".join(f"`{name}`" for name in known)
+    wrong = {key: f"the model's answers are embeddings; limit {listed} by `at_least` or `drop`"
+             for metric in METRIC_NAMES for key in (metric, f"{metric}_drop") if getattr(budget, key) is not None
+             }  # fmt: skip
+    for place in ("at_least", "drop"):
+        for name in getattr(budget, place):
+            if name not in known:
+                wrong[f"{place}.{name}"] = f"is not measured on these examples, but {listed}{did_you_mean(name, known)}"
+    if wrong:
+        raise ConfigError([Problem("budget", None, key, message) for key, message in wrong.items()])
+
+
 def _require_kind(budget: GateBudget, allowed: tuple[str, ...]) -> None:
     """Refuses limits on metrics that the data has no targets for."""
     others = [name for name in METRIC_NAMES if name not in allowed]
     wrong = [key for name in others for key in (name, f"{name}_drop") if getattr(budget, key) is not None]
     if wrong:
         listed = ", ".join(f"`{name}`" for name in allowed)
-        message = "the model's answers are embeddings; limit `retention`, as its run measured it"
-        if allowed:
-            message = f"the model's answers are of another kind; limit one of {listed}, or their drops"
+        message = f"the model's answers are of another kind; limit one of {listed}, or their drops"
         raise ConfigError([Problem("budget", None, key, message) for key in wrong])
 
 

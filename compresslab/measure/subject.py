@@ -118,6 +118,19 @@ def _chosen(name: str, examples: Samples, batch: int, sets: SampleSets) -> Sampl
     return samples[np.linspace(0, len(samples) - 1, count).round().astype(np.int64)]
 
 
+def made_up_for(artifact: Artifact, like: Artifact | None = None) -> Samples | TowerSamples:
+    """Noise for every graph of an artifact, as `made_up_samples`.
+
+    Texts are those of `like`'s tokenizer: two models that have their own are to be called with the same texts.
+    """
+    parts = {}
+    for graph in artifact.graphs:
+        how = artifact.manifest.preprocessing_of(graph)
+        texts = how.kind == "text" and like is not None and graph in like.graphs
+        parts[graph] = made_up_samples(like.manifest.preprocessing_of(graph) if texts and like is not None else how)
+    return TowerSamples(parts) if len(parts) > 1 else next(iter(parts.values()))
+
+
 def made_up_samples(preprocessing: Preprocessing) -> Samples:
     """Noise as the preprocessing takes it, the same every time: for timing, where there is no data.
 

@@ -21,6 +21,7 @@ from compresslab.serving.optimum_layout import write_optimum
 from compresslab.serving.part import Part
 from compresslab.serving.plan import ServingPlan, plan
 from compresslab.serving.server_card import server_card
+from compresslab.serving.texts import AT_MLSERVER, at_triton, reads_texts
 from compresslab.serving.triton_layout import CONFIG, Backend, write_triton
 from compresslab.store import storage_errors
 
@@ -113,7 +114,9 @@ def export_bundle(
         if to == "mlserver":
             _write_settings(out)
     models = {part.name: out / part.name for part in parts}
-    return Exported(out, models, {part.name: part.plan for part in parts}, difference)
+    notes = tuple(f"{part.name}: {AT_MLSERVER if to == 'mlserver' else at_triton(source.manifest, part.graph)}"
+                  for part in parts if reads_texts(source.manifest, part.graph))  # fmt: skip
+    return Exported(out, models, {part.name: part.plan for part in parts}, difference, notes)
 
 
 def _export_optimum(artifact: Artifact, out: Path, names: Mapping[str, str]) -> Exported:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from compresslab.serving.tensors import datatype, dims
+from compresslab.serving.texts import AT_MLSERVER, BYTES, TEXT, reads_texts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,18 +26,20 @@ def write_mlserver(part: Part, folder: Path) -> None:
     Raises:
         ArtifactError: A type that the protocol does not have.
     """
-    part.write(folder)
+    part.write(folder, (AT_MLSERVER,) if reads_texts(part.artifact.manifest, part.graph) else ())
     (folder / MODEL_SETTINGS).write_text(json.dumps(model_settings(part), indent=2) + "\n", encoding="utf-8")
 
 
 def model_settings(part: Part) -> dict[str, Any]:
     """`model-settings.json` of a graph; `extra` is what the runtime reads."""
-    info, plan = part.artifact.manifest.graphs[part.graph], part.plan
+    manifest, plan = part.artifact.manifest, part.plan
+    info = manifest.graphs[part.graph]
+    texts = [{"name": TEXT, "datatype": BYTES, "shape": [-1]}]
     return {
         "name": part.name,
         "platform": "onnxruntime",
         "implementation": RUNTIME,
-        "inputs": _tensors(info.inputs),
+        "inputs": texts if reads_texts(manifest, part.graph) else _tensors(info.inputs),
         "outputs": _tensors(info.outputs),
         "parameters": {
             "uri": ".",

@@ -21,15 +21,19 @@ from compresslab.errors import ArtifactError, DataError
 from compresslab.measure.artifact import load_artifact
 from compresslab.measure.runtime import RUNTIME_ERRORS
 from compresslab.measure.session import open_session
+from compresslab.measure.subject import made_up_samples
 from compresslab.serving.incoming import feed, outputs_wanted
 from compresslab.serving.tensors import datatype, takes_batches
+from compresslab.serving.texts import reads_texts, texts_of
 from compresslab.settings import Ints, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
     from mlserver.types import RequestInput
+
+    from compresslab.measure.text_preprocessing import Texts
 
 
 class RuntimeSettings(Settings):
@@ -69,6 +73,8 @@ class OnnxRuntime(MLModel):  # type: ignore[misc]
                 "`compresslab export --format mlserver` makes a model of each"
             )
         ((graph, self._info),) = artifact.manifest.graphs.items()
+        how = artifact.manifest.preprocessing
+        self._texts = how if how.kind == "text" and reads_texts(artifact.manifest, graph) else None
         self._session = open_session(artifact.graphs[graph], artifact.manifest.session, self._how.threads)
         self._pool = ThreadPoolExecutor(self._how.instances, thread_name_prefix=self.name)
         await asyncio.get_running_loop().run_in_executor(self._pool, self._warm_up)
@@ -81,10 +87,15 @@ class OnnxRuntime(MLModel):  # type: ignore[misc]
             InferenceError: Status 400; an input or an output that is asked for does not fit the manifest.
         """
         try:
-            fed = feed([_Given(one) for one in payload.inputs], self._info, self._how.max_batch)
+            given = [_Given(one) for one in payload.inputs]
             names = outputs_wanted([output.name for output in payload.outputs or []], self._info)
             running = asyncio.get_running_loop()
-            given = await running.run_in_executor(self._pool, self._session.run, names, fed)
+            if self._texts is None:
+                fed = feed(given, self._info, self._how.max_batch)
+                answers = await running.run_in_executor(self._pool, self._session.run, names, fed)
+            else:
+                texts = texts_of(given, self._how.max_batch)
+                answers = await running.run_in_executor(self._pool, self._read, names, texts)
         except (DataError, *RUNTIME_ERRORS) as error:
             raise InferenceError(f"{self.name}: {error}") from error
         types = {tensor.name: datatype(tensor) for tensor in self._info.outputs}
@@ -94,7 +105,7 @@ class OnnxRuntime(MLModel):  # type: ignore[misc]
             model_version=self.version,
             outputs=[
                 ResponseOutput(name=name, shape=list(output.shape), datatype=types[name], data=output.ravel().tolist())
-                for name, output in zip(names, given, strict=True)
+                for name, output in zip(names, answers, strict=True)
             ],
         )
 
@@ -104,6 +115,13 @@ class OnnxRuntime(MLModel):  # type: ignore[misc]
             self._pool.shutdown()
         return True
 
+    def _read(self, names: Sequence[str], texts: Texts) -> list[npt.NDArray[Any]]:
+        """The outputs for texts, which become ids in the thread that runs them: a long one would hold up the server."""
+        assert self._texts is not None, "asked of models of texts"
+        fed = {self._info.inputs[0].name: self._texts.graph_input(texts)}
+        answers: list[npt.NDArray[Any]] = self._session.run(names, fed)
+        return answers
+
     def _warm_up(self) -> None:
         for batch, calls in self._how.warm_up:
             fed = self._zeros(batch)
@@ -111,7 +129,10 @@ class OnnxRuntime(MLModel):  # type: ignore[misc]
                 self._session.run(None, fed)
 
     def _zeros(self, batch: int) -> Mapping[str, npt.NDArray[Any]] | None:
-        """A batch of nothing; None where an axis of unknown length leaves open what to feed."""
+        """A batch of nothing, or of made-up texts; None where an axis of unknown length leaves open what to feed."""
+        if self._texts is not None:
+            texts = made_up_samples(self._texts)
+            return {self._info.inputs[0].name: self._texts.graph_input(texts[np.arange(batch) % len(texts)])}
         rows = [batch] if takes_batches(self._info) else []
         made = {}
         for tensor in self._info.inputs:

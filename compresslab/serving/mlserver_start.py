@@ -32,12 +32,14 @@ from compresslab.serving.exporting import export_bundle
 from compresslab.serving.mlserver_layout import MODEL_SETTINGS, RUNTIME, SETTINGS
 from compresslab.serving.mlserver_runtime import OnnxRuntime
 from compresslab.serving.request_limit import RequestLimit
+from compresslab.serving.texts import BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from mlserver.registry import MultiModelRegistry
     from mlserver.settings import ModelSettings
+    from mlserver.types import MetadataTensor
 
 _BYTES_A_NUMBER = 32
 """The longest a number is in JSON, with its comma and a space."""
@@ -180,9 +182,15 @@ def longest_request(models: Sequence[ModelSettings]) -> int:
     for model in models:
         extra = model.parameters.extra if model.parameters else None
         rows = (extra or {}).get("max_batch", 1)
-        values = sum(prod(size if size > 0 else _DYNAMIC for size in tensor.shape[1:]) for tensor in model.inputs)
-        sizes.append(int(rows) * values)
+        sizes.append(int(rows) * sum(_values(tensor) for tensor in model.inputs))
     return max(sizes) * _BYTES_A_NUMBER + _SLACK
+
+
+def _values(tensor: MetadataTensor) -> int:
+    """Of one example; a text counts as many as an axis of any length, which is 16 KiB."""
+    if str(getattr(tensor.datatype, "value", tensor.datatype)) == BYTES:
+        return _DYNAMIC
+    return prod(size if size > 0 else _DYNAMIC for size in tensor.shape[1:])
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from compresslab.measure.artifact import copy_tokenizer
 from compresslab.serving.server_card import server_card
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from compresslab.measure.artifact import Artifact
@@ -29,13 +30,15 @@ class Part:
     name: str
     plan: ServingPlan
 
-    def write(self, folder: Path) -> Artifact:
-        """Writes the graph, its labels and a manifest with every hash into `folder`, which is there and empty."""
+    def write(self, folder: Path, told: Sequence[str] = ()) -> Artifact:
+        """Writes the graph, its labels and a manifest with every hash into `folder`, which is there and empty.
+
+        `told` is what the card says beside of how the server takes it.
+        """
         manifest = self.artifact.manifest.only(self.graph)
         info = manifest.graphs[self.graph].model_copy(update={"file": GRAPH_FILE})
         shutil.copyfile(self.artifact.graphs[self.graph], folder / GRAPH_FILE)
         copy_tokenizer(self.artifact.only(self.graph), folder)
         latency = tuple(latency for latency in manifest.latency if latency.graph == self.graph)
-        told = {"graphs": {self.graph: info}, "latency": latency}
-        alone = manifest.model_copy(update=told)
-        return seal(folder, alone, server_card(self.name, alone, self.plan))
+        alone = manifest.model_copy(update={"graphs": {self.graph: info}, "latency": latency})
+        return seal(folder, alone, server_card(self.name, alone, self.plan, told))

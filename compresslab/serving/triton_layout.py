@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from compresslab.bundle.sealing import LABELS_FILE
 from compresslab.errors import BadInput
 from compresslab.serving.tensors import datatype, dims, takes_batches
+from compresslab.serving.texts import at_triton, reads_texts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +44,7 @@ def write_triton(part: Part, folder: Path, backend: Backend) -> None:
     (folder / VERSION).mkdir()
     if backend == "python":
         shutil.copyfile(_MODEL, folder / VERSION / "model.py")
-    part.write(folder / VERSION)
+    part.write(folder / VERSION, (at_triton(manifest, part.graph),) if reads_texts(manifest, part.graph) else ())
     (folder / CONFIG).write_text(config(part, backend), encoding="utf-8")
 
 

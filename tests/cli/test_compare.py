@@ -79,12 +79,13 @@ def test_runs_of_different_machines_are_refused_unless_told(command: Command) ->
     assert "note: different machines: cores: 64 against 2" in ended.out
 
 
-def test_another_point_or_metric_is_not_compared(command: Command) -> None:
+@pytest.mark.parametrize(("what", "value"), [("threads", 2), ("inputs", "data"), ("graph", "image + text")])
+def test_another_point_or_metric_is_not_compared(command: Command, what: str, value: object) -> None:
     write_run(Path("a"))
     write_run(Path("b"))
 
     def edit(document: dict[str, Any]) -> None:
-        document["points"][0]["latency_ms"][0]["threads"] = 2
+        document["points"][0]["latency_ms"][0].update({what: value})
         quality = document["points"][0]["quality"]["validation"]
         quality["toy/f1_macro"] = quality.pop("toy/accuracy")
 

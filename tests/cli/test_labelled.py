@@ -83,9 +83,10 @@ def test_scores_pass_the_gate_or_do_not(command: Command, here: Path, limits: st
 
 
 def test_models_of_scores_are_compared_by_metrics_of_scores(command: Command, here: Path) -> None:
-    from compresslab.cli.compare import _quality_rows
+    from compresslab.cli.compare import _quality_rows, _split
     from compresslab.cli.targets import resolve
 
-    rows = _quality_rows(resolve(Path("near")), resolve(Path("right")), Path("rows.npz"))
+    near, right = resolve(Path("near")), resolve(Path("right"))
+    rows = _quality_rows(near, right, _split(near, right, Path("rows.npz"), {}))
     assert [row.id for row in rows] == ["spearman", "pearson", "r2"]
     assert {row.cells[-1] for row in rows} == {"worse"}

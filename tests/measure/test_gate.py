@@ -8,7 +8,7 @@ import pytest
 
 from compresslab.errors import BadInput
 from compresslab.measure import gate as gating
-from compresslab.measure.bench import Serving
+from compresslab.measure.bench import BenchPoint, BenchSettings, Serving
 from compresslab.measure.checked import Check
 from compresslab.measure.gate import Gated, gate
 from compresslab.measure.gate_budget import GateBudget
@@ -128,3 +128,73 @@ def test_a_far_percentile_makes_processes_longer() -> None:
         limits = budget(**{key: 1.0})
         counts[key] = gating.process_settings(limits, latency_limits(limits)).min_count
     assert counts == {"p50_ms": 30, "p90_ms": 30, "p99_ms": 200}
+
+
+# -- two towers ------------------------------------------------------------------------------------------------------
+
+
+def towers(name: str, tmp_path: Path, inputs: dict[str, str] | None = None) -> Gated:
+    graphs = {"image": tmp_path, "text": tmp_path}
+    return Gated(Subject(name, graphs, SessionOptions(), {}), 100, inputs or {})
+
+
+@pytest.fixture
+def two(monkeypatch: pytest.MonkeyPatch) -> list[list[BenchPoint]]:
+    """Processes in which an image takes 3 ms and a text 1 ms, of `old` 2 ms each; writes down the points."""
+    measured: list[list[BenchPoint]] = []
+    times = {("image", "new"): 3e6, ("text", "new"): 1e6}
+
+    @contextmanager
+    def processes(subjects: list[Subject], settings: BenchSettings) -> Iterator[Callable[[int], Any]]:
+        measured.append(list(settings.points))
+
+        def process(number: int) -> Any:
+            noise = 1 + number % 3 / 1000
+            return [
+                # Rounds and calls differ between the points, as they do between models of different speed.
+                [
+                    np.full((4 + place, 20 - place), int(times.get((point.graph, one.name), 2e6) * noise))
+                    for one in subjects
+                ]
+                for place, point in enumerate(settings.points)
+            ]
+
+        yield process
+
+    def memory(_: Subject, settings: BenchSettings) -> Serving:
+        (point,) = settings.points
+        return Serving({"image": 50.0, "text": 20.0}[point.graph], 1.0, 1.0)
+
+    monkeypatch.setattr(gating, "measuring_processes", processes)
+    monkeypatch.setattr(gating, "serving", memory)
+    return measured
+
+
+def test_limits_are_of_a_call_of_each_or_of_one_graph(two: list[list[BenchPoint]], tmp_path: Path) -> None:
+    limits = budget(
+        p50_ms=4.1, p90_slower=0.01, speedup=0.99, peak_rss_mb=70.0,
+        image={"p50_slower": 0.4, "batch": 8}, text={"p90_ms": 1.1, "p50_slower": -0.4},
+    )  # fmt: skip
+    result = gate(limits, towers("new", tmp_path, {"text": "data"}), towers("old", tmp_path))
+    found = {check.key: round(check.found.value, 2) for check in result.checks if check.found is not None}
+    assert found == {
+        "p50_ms": 4.0, "p90_slower": 0.0, "speedup": 1.0, "image.p50_slower": 0.5, "text.p90_ms": 1.0,
+        "text.p50_slower": -0.5, "peak_rss_mb": 70.0,
+    }  # fmt: skip
+    failed = [check.key for check in result.checks if check.status != "pass"]
+    assert failed == ["image.p50_slower"]
+    assert two == [[BenchPoint(graph="image", batch=8), BenchPoint(graph="text", inputs="data")]]
+    assert result.where == "batch 1 (image 8), 1 thread"
+
+
+def test_a_graph_that_nothing_is_limited_of_is_not_measured(two: list[list[BenchPoint]], tmp_path: Path) -> None:
+    result = gate(budget(text={"p50_ms": 2.0}), towers("new", tmp_path), None)
+    assert (result.status, two) == ("pass", [[BenchPoint(graph="text")]])
+    gate(budget(graph="image", p50_ms=4.0, peak_rss_mb=51.0), towers("new", tmp_path), None)
+    assert two[1:] == [[BenchPoint(graph="image")]]
+
+
+def test_a_graph_that_is_not_there_is_refused(two: list[list[BenchPoint]], tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="new: the budget limits the graph `text`, but it has model"):
+        gate(budget(text={"p50_ms": 2.0}), gated("new", 1, tmp_path), None)
+    assert two == []

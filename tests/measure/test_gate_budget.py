@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from compresslab.errors import ConfigError
-from compresslab.measure.gate_budget import GateBudget
+from compresslab.measure.gate_budget import GateBudget, GateGraphLimits
 from compresslab.strict_yaml import parse
 from compresslab.validation import validate
 
@@ -52,4 +52,15 @@ def test_every_limit_has_a_unit() -> None:
 
     known: set[str] = set(gate_budget._UNITS) | {"retention", "at_least", "drop", "batch", "threads", "graph"}
     fields: dict[str, Any] = dict(GateBudget.model_fields)
-    assert known == set(fields)
+    assert known | {"image", "text"} == set(fields)
+    assert set(GateGraphLimits.model_fields) < known
+
+
+def test_a_tower_has_limits_of_its_own() -> None:
+    found = budget("p90_ms: 5\ntext: {p90_ms: 2, p50_slower: 0.1}\nimage: {p90_ms: 9, batch: 32}\n")
+    assert found.limited == ("p90_ms", "image.p90_ms", "text.p90_ms", "text.p50_slower")
+    assert (found.batch_of("image"), found.batch_of("text"), found.batch_of("model")) == (32, 1, 1)
+    with pytest.raises(ConfigError, match=r"`p90_ms` is a plain number .* but got '2 ms'; write `p90_ms: 2`"):
+        budget("text: {p90_ms: 2 ms}\n")
+    with pytest.raises(ConfigError, match="it limits nothing"):
+        budget("image: {batch: 32}\n")

@@ -66,6 +66,8 @@ class Pipeline:
         object.__setattr__(self, "stages", tuple(self.stages))
         object.__setattr__(self, "references", tuple(self.references))
         object.__setattr__(self, "freeze", tuple(self.freeze))
+        if self.task.cross_modal is not None:
+            _take_apart(self)
         if self.model.towers:
             object.__setattr__(self, "bench", _of_each_graph(self.bench, tuple(self.model.towers)))
             for place in ("stages", "references"):
@@ -73,6 +75,17 @@ class Pipeline:
         broken = broken_rules(self)
         if broken:
             raise ConfigError([Problem(self.name, None, path, message) for path, message in broken])
+
+
+def _take_apart(pipeline: Pipeline) -> None:
+    """Dual encoders become their two towers, in place: what follows knows networks alone."""
+    for place in ("model", "teacher"):
+        spec = getattr(pipeline, place)
+        try:
+            if spec is not None:
+                object.__setattr__(pipeline, place, spec.in_towers())
+        except ValueError as error:
+            raise ConfigError([Problem(pipeline.name, None, place, str(error))]) from error
 
 
 def _by_tower(pipeline: Pipeline, place: Literal["stages", "references"]) -> tuple[EachTower, ...]:

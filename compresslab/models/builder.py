@@ -110,14 +110,17 @@ class HfBuilder(_Builder):
 
     @property
     def outputs(self) -> int:
-        """How many classes it tells apart."""
+        """How many classes it tells apart, or how wide its embeddings are."""
+        if self.task in ("image-tower", "text-tower"):
+            width = self.config.get("projection_dim")
+            return width if isinstance(width, int) else 0
         names = self.config.get("id2label")
         return len(names) if isinstance(names, dict) else 0
 
     @property
     def reads(self) -> Reads:
         """What it is fed."""
-        return "images" if self.task == "image-classification" else "texts"
+        return "images" if self.task in ("image-classification", "image-tower") else "texts"
 
     @property
     def channels(self) -> int | None:

@@ -58,14 +58,19 @@ class TextReading:
         return TextPreprocessing.of(self.tokenizer, pad_id=self.pad_id, max_length=self.max_length)
 
 
-def text_reading(spec: ModelSpec) -> TextReading | None:
+def text_reading(spec: ModelSpec, *, tower: bool = False) -> TextReading | None:
     """What the folder of an `hf` network or of a `checkpoint` says; None of any other network.
 
+    Args:
+        spec: The network.
+        tower: Whether it may be half of a dual encoder.
+
     Raises:
-        ModelError: There is no such folder or name, or its files are damaged.
+        ModelError: There is no such folder or name, its files are damaged, or it is of a dual encoder.
     """
     if spec.hf is not None:
-        return hf_reading(local_folder(spec.hf))
+        source = local_folder(spec.hf)
+        return (tower_reading(source) if tower else None) or hf_reading(source)
     if spec.sentence_transformers is not None:
         return sentence_reading(local_folder(spec.sentence_transformers))
     return None if spec.checkpoint is None else checkpoint_reading(Path(spec.checkpoint))
@@ -78,8 +83,14 @@ def hf_reading(source: str) -> TextReading:
         ModelError: As `read_config`.
     """
     from compresslab.models.hf_net import fetched, label_names, read_config
+    from compresslab.models.hf_towers import is_dual
 
     config = read_config(source)
+    if is_dual(config):
+        raise ModelError(
+            f"{source}: is a `{config['model_type']}`, which embeds images and texts in one space, and this task is "
+            "for one network that reads texts; give it to a `cross_modal` task, or another network here"
+        )
     pad = config.get("pad_token_id")
     said = fetched(source, "tokenizer_config.json")
     return TextReading(
@@ -89,6 +100,24 @@ def hf_reading(source: str) -> TextReading:
         _limit(config, {} if said is None else _json(said)),
         label_names(config),
     )
+
+
+def tower_reading(source: str) -> TextReading | None:
+    """The same of the text tower of a dual encoder's folder; None of the folder of one network.
+
+    Raises:
+        ModelError: As `read_config`, or the tokenizer is missing or another network's.
+    """
+    from compresslab.models.hf_net import fetched, read_config
+    from compresslab.models.hf_towers import ends_of_texts, is_dual, tower_config
+
+    whole = read_config(source)
+    if not is_dual(whole):
+        return None
+    config, tokenizer = tower_config(source, whole, "text-tower"), fetched(source, TOKENIZER)
+    begin, _ = ends_of_texts(source, config, tokenizer)
+    said = fetched(source, "tokenizer_config.json")
+    return TextReading(source, tokenizer, begin, _limit(config, {} if said is None else _json(said)), None)
 
 
 def sentence_reading(folder: str) -> TextReading:

@@ -204,4 +204,5 @@ def image_preprocessing(train: Images, decoding: Decoding) -> ImagePreprocessing
         std=tuple(round(float(value), 4) or 1.0 for value in np.nan_to_num(std)),
         resize=decoding.resize,
         crop=decoding.crop,
+        fit=decoding.fit,
     )

@@ -56,7 +56,7 @@ def save_clip(
     Args:
         folder: Made if it is not there.
         texts: The tokenizer is trained on them.
-        layers: Of each tower.
+        layers: Of each tower; that of images has no more than three.
         side: Of its images.
         legacy: Whether the configuration has the ids that OpenAI's have, which their tokenizer does not.
         seed: Of the weights.
@@ -77,7 +77,7 @@ def save_clip(
     }  # fmt: skip
     config = transformers.CLIPConfig(
         text_config={**sizes, **ids, "vocab_size": tokens, "max_position_embeddings": 24},
-        vision_config={**sizes, "image_size": side, "patch_size": side // 4},
+        vision_config={**sizes, "num_hidden_layers": min(layers, 3), "image_size": side, "patch_size": side // 4},
         projection_dim=hidden // 2,
     )
     torch.manual_seed(seed)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from compresslab.errors import ModelError
+from compresslab.models.text_reading import told_of_tower
 from compresslab.wheels import local_folder
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class ImageReading:
 
     Args:
         where: What to call the model in errors.
-        size: Height and width that it takes.
+        size: Height and width that it takes; None where they differ, as the images do then.
         channels: 1 for grey, 3 for RGB.
         mean: Of each channel, on the 0..1 scale.
         std: As `mean`.
@@ -39,7 +40,7 @@ class ImageReading:
     """
 
     where: str
-    size: int
+    size: int | None
     channels: Literal[1, 3]
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -49,11 +50,16 @@ class ImageReading:
 
 
 def image_reading(spec: ModelSpec) -> ImageReading | None:
-    """What the folder of a dual encoder says of its image tower; None of any other network.
+    """What the folder of a dual encoder says of its image tower, or the run of which a checkpoint is a tower.
+
+    None of any other network: the task's own images say how they are scaled.
 
     Raises:
         ModelError: There is no such folder or name, it is of no dual encoder, or its files are damaged.
+        ArtifactError: The manifest of the run's stage is damaged.
     """
+    if spec.checkpoint is not None:
+        return _as_it_was_trained(Path(spec.checkpoint))
     if spec.hf is None:
         return None
     from compresslab.models.hf_net import fetched, read_config
@@ -68,6 +74,14 @@ def image_reading(spec: ModelSpec) -> ImageReading | None:
             f'from, or write it: `CLIPImageProcessor(...).save_pretrained("{source}")` of transformers'
         )
     return _read(source, file, int(config["image_size"]), int(config["num_channels"]))
+
+
+def _as_it_was_trained(folder: Path) -> ImageReading | None:
+    how = told_of_tower(folder)
+    if how is None or how.kind != "image":
+        return None
+    size = how.height if how.height == how.width else None
+    return ImageReading(str(folder), size, how.channels, how.mean, how.std, how.resize, how.crop, how.fit)
 
 
 def _read(source: str, file: Path, side: int, channels: int) -> ImageReading:

@@ -14,6 +14,7 @@ from compresslab.measure.text_preprocessing import TOKENIZER, TextPreprocessing
 from compresslab.wheels import local_folder
 
 if TYPE_CHECKING:
+    from compresslab.measure.preprocessing import Preprocessing
     from compresslab.models.spec import ModelSpec
 
 _DEFAULT_LENGTH = 512
@@ -145,17 +146,30 @@ def checkpoint_reading(folder: Path) -> TextReading | None:
     path = folder / "architecture.json"
     plain = _json(path).get("preprocessing") if path.is_file() else None
     labels: tuple[str, ...] = ()
-    how = None
+    how, place = None, folder
     if (folder / MANIFEST).is_file():
         manifest = read_manifest(folder / MANIFEST)
         labels = manifest.labels
-        how = manifest.preprocessing if manifest.preprocessing.kind == "text" else None
+        how = manifest.preprocessing
+    elif (told := told_of_tower(folder)) is not None:
+        how, place = told, folder.parent
     if isinstance(plain, dict):
-        how = TextPreprocessing.model_validate(plain)
-    if how is None:
+        how, place = TextPreprocessing.model_validate(plain), folder
+    if how is None or how.kind != "text":
         return None
-    file = folder / how.tokenizer
+    file = place / how.tokenizer
     return TextReading(str(folder), file if file.is_file() else None, how.pad_id, how.max_length, labels or None)
+
+
+def told_of_tower(folder: Path) -> Preprocessing | None:
+    """How a tower reads whose folder a stage of a run left, as the manifest of both says; None of any other folder.
+
+    Raises:
+        ArtifactError: The manifest is damaged.
+    """
+    beside = folder.parent / MANIFEST
+    tower = read_manifest(beside).towers.get(folder.name) if beside.is_file() else None
+    return None if tower is None else tower.preprocessing
 
 
 def _limit(config: Mapping[str, Any], said: Mapping[str, Any]) -> int | None:

@@ -178,12 +178,12 @@ class CrossModal(ReadsTexts):
                 self.size, self.channels, self.resize or "bilinear", self.crop or 1.0, self.fit or "stretch"
             )
         for key, given, needed in (("size", self.size, tower.size), ("channels", self.channels, tower.channels)):
-            if given not in (None, needed):
+            if given is not None and needed is not None and given != needed:
                 raise ModelError(
                     f"`{key}: {given}` is asked for, but {tower.where} reads images of {key} {needed}; leave it out"
                 )
         return Decoding(
-            tower.size, tower.channels, self.resize or tower.resize, self.crop or tower.crop, self.fit or tower.fit
+            tower.size or self.size, tower.channels, self.resize or tower.resize, self.crop or tower.crop, self.fit or tower.fit
         )
 
     def _source(self, decoding: Decoding, cache: Path) -> PairSource:

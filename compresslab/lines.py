@@ -101,8 +101,8 @@ class Lines:
             return
         if not pipeline.model.towers:
             raise ModelError(
-                "the task is of images and texts, so `model` needs a network for each, `image` and `text`, or `hf` with "
-                "the folder of a CLIP"
+                "the task is of images and texts, so `model` needs a network for each: `image` and `text`, or "
+                "`hf` with a CLIP's folder"
             )
         self.task, models = _towers(pipeline, task)
         self.lines = {

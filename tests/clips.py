@@ -13,7 +13,7 @@ BEGIN, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def save_clip_tokenizer(folder: Path, texts: Iterable[str], merges: int = 120) -> int:
-    """As `CLIPTokenizerFast.save_pretrained` leaves it; returns how many tokens it has, the last of which is the end."""
+    """As `CLIPTokenizerFast.save_pretrained` leaves it; returns how many tokens there are, the last of them the end."""
     import transformers
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 

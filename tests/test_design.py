@@ -1,8 +1,7 @@
-"""What real users will want to write, word for word, from the file to the verdict; only the data are small stand-ins."""
+"""What real users will want to write, word for word, from the file to the verdict; only the data are stand-ins."""
 
 from __future__ import annotations
 
-import csv
 import json
 
 import numpy as np
@@ -11,6 +10,9 @@ from PIL import Image
 
 from compresslab.bundle.verifying import verify
 from compresslab.cli.app import invoke
+from compresslab.models import ModelSpec
+from compresslab.models.image_reading import image_reading
+from compresslab.models.text_reading import text_reading
 from compresslab.report import load_results
 from tests.clips import save_clip
 from tests.models.conftest import libraries
@@ -78,8 +80,6 @@ def ran(folder, text, *changes):
     return found
 
 
-
-
 def test_own_images_a_timm_model_and_a_latency_budget(tmp_path):
     import timm
     import torch
@@ -143,7 +143,8 @@ def test_two_towers_of_one_clip(tmp_path):
     for name, copies in (("pairs", 2), ("queries", 1)):
         parquet.write_table(pyarrow.Table.from_pylist(rows(name, copies)), tmp_path / f"{name}.parquet")
     for number in range(16):
-        Image.fromarray(rng.integers(0, 255, (40, 48, 3), dtype=np.uint8)).save(tmp_path / "catalogue" / f"{number}.png")
+        noise = rng.integers(0, 255, (40, 48, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / "catalogue" / f"{number}.png")
     (tmp_path / "queries.txt").write_text("a red thing\nthe bright blue sign\nno mark at all\n")
     found = ran(
         tmp_path, SHOP, "stages.distill.epochs=1", "stages.distill.batch=32", "stages.quantize.qat.epochs=1",
@@ -158,10 +159,12 @@ def test_two_towers_of_one_clip(tmp_path):
     baseline, student, quantized = found["points"]
     assert student["params"] != baseline["params"]
     assert quantized["integer_operators"]["integer"] > 0
-    # A later run starts from a tower's own folder, without the CLIP.
+    # A later run starts from a tower's own folder, without the CLIP, and reads as this one did.
     stage = tmp_path / "run" / "stages" / student["id"]
     builder = json.loads((stage / "text" / "architecture.json").read_text())["builder"]
     assert builder["removed"] == [f"text_model.encoder.layers.{one}" for one in range(12) if one not in (0, 5, 11)]
     manifest = json.loads((stage / "manifest.json").read_text())
     how = manifest["towers"]["image"]["preprocessing"]
     assert (how["height"], how["fit"], how["resize"], how["mean"][0]) == (32, "cover", "bicubic", 0.48145466)
+    assert image_reading(ModelSpec(checkpoint=str(stage / "image"))).std == tuple(how["std"])
+    assert text_reading(ModelSpec(checkpoint=str(stage / "text"))).tokenizer == stage / "tokenizer.json"

@@ -28,8 +28,8 @@ _RESAMPLING = {
 }
 
 Fit = Literal["stretch", "cover"]
-"""How an image comes to a shape that is not its own: `stretch` changes the ratio of its sides, `cover` keeps it and cuts
-off what sticks out, as much at one end as at the other."""
+"""How an image comes to a shape that is not its own: `stretch` changes the ratio of its sides, `cover` keeps it and
+cuts off what sticks out, as much at one end as at the other."""
 
 PixelInput = Literal["uint8-nhwc", "uint8-nchw", "float32-nhwc", "float32-nchw"]
 """How a graph that normalizes by itself takes raw pixels 0..255: their type, and where the channels are."""

@@ -17,15 +17,23 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from compresslab.errors import ModelError, did_you_mean
-from compresslab.models.hf_towers import EmbeddingOfIds, EmbeddingOfImages, is_dual, tower_class, tower_config
+from compresslab.models.hf_towers import (
+    TOWERS,
+    EmbeddingOfIds,
+    EmbeddingOfImages,
+    HfTower,
+    is_dual,
+    tower_class,
+    tower_config,
+)
 from compresslab.models.libraries import broken, library, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-HfTask = Literal["image-classification", "text-classification", "feature-extraction", "image-tower", "text-tower"]
-"""Reads images, float32 [b, c, h, w], or ids of tokens, int64 [b, seq]. `feature-extraction` answers with hidden states,
-a tower of a dual encoder with embeddings."""
+HfTask = Literal["image-classification", "text-classification", "feature-extraction"] | HfTower
+"""Reads images, float32 [b, c, h, w]; or ids of tokens, int64 [b, seq]; `feature-extraction` answers with hidden
+states, a tower of a dual encoder with embeddings."""
 
 _MAPPINGS = {
     "image-classification": "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING",
@@ -132,7 +140,7 @@ def open_hf(source: str, task: HfTask, new_outputs: int | None = None) -> tuple[
         ModelError: It cannot be found or fetched, has no safetensors, lacks weights, or is for another task.
     """
     config = read_config(source)
-    if task in ("image-tower", "text-tower"):
+    if task in TOWERS:
         config = _structure(tower_config(source, config, task))
     if new_outputs is not None:
         names = {str(index): f"LABEL_{index}" for index in range(new_outputs)}
@@ -242,7 +250,7 @@ def _class_of(task: HfTask, config: Any) -> Any:
     """The class of the library that does the task with such a configuration."""
     transformers = library("transformers")
     try:
-        if task in ("image-tower", "text-tower"):
+        if task in TOWERS:
             return tower_class(config)
         with quiet():  # the modules of networks are imported now
             found = getattr(transformers, _MAPPINGS[task])[type(config)]

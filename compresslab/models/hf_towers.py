@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 HfTower = Literal["image-tower", "text-tower"]
 """Reads images, float32 [b, c, h, w], or ids of tokens, int64 [b, seq]; answers with embeddings of length one."""
 
+TOWERS: Sequence[HfTower] = ("image-tower", "text-tower")
+"""All of them."""
+
 # Of each type: where the configuration of a tower is, what its type is by itself, and the class that embeds with it.
 _SPLIT: Mapping[str, Mapping[HfTower, tuple[str, str, str]]] = {
     "clip": {

@@ -1,4 +1,4 @@
-"""What a model's folder says of how it reads images: their size and colours, how they are fitted, the scale of pixels."""
+"""What a model's folder says of how it reads images: size and colours, how they are fitted, the scale of pixels."""
 
 from __future__ import annotations
 
@@ -135,6 +135,7 @@ def _sides(file: Path, size: Any) -> int:
 
 def _numbers(file: Path, plain: Mapping[str, Any], key: str, channels: int) -> tuple[float, ...]:
     values = plain.get(key)
-    if not isinstance(values, list) or len(values) != channels or not all(isinstance(one, int | float) for one in values):
+    numbers = isinstance(values, list) and all(isinstance(one, int | float) for one in values)
+    if not numbers or len(values) != channels:
         raise ModelError(f"{file}: `{key}` must have a number for each of {channels} channels, but is {values}")
     return tuple(map(float, values))

@@ -117,7 +117,7 @@ class ModelSpec(Settings):
             return self
         beside = [name for name in ("head", "pooling", "normalize") if getattr(self, name) is not None]
         if beside:
-            raise ValueError(f"`{beside[0]}` is for one network, and `hf` is two here, `image` and `text`; leave it out")
+            raise ValueError(f"`{beside[0]}` is for one network, and `hf` is two here: image and text; leave it out")
         return type(self).model_validate({name: {"hf": self.hf} for name in TOWERS})
 
     def _check_network(self) -> None:

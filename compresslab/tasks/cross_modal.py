@@ -183,7 +183,11 @@ class CrossModal(ReadsTexts):
                     f"`{key}: {given}` is asked for, but {tower.where} reads images of {key} {needed}; leave it out"
                 )
         return Decoding(
-            tower.size or self.size, tower.channels, self.resize or tower.resize, self.crop or tower.crop, self.fit or tower.fit
+            tower.size or self.size,
+            tower.channels,
+            self.resize or tower.resize,
+            self.crop or tower.crop,
+            self.fit or tower.fit,
         )
 
     def _source(self, decoding: Decoding, cache: Path) -> PairSource:
@@ -196,8 +200,9 @@ class CrossModal(ReadsTexts):
         """All images of one shape."""
 
         def fitted(where: str, sides: Sides) -> Sides:
-            images = np.asarray(sides[IMAGES].inputs, np.uint8) if self.pairs is None else sides[IMAGES].inputs
-            made = refit(images, decoding, cache)  # type: ignore[arg-type]  # images are uint8
+            made = sides[IMAGES].inputs
+            if self.pairs is None:  # files were brought to it as they were decoded
+                made = refit(np.asarray(made, np.uint8), decoding, cache)
             like = shapes.setdefault("train", made.shape[1:])
             if made.shape[1:] != like:
                 raise DataError(

@@ -12,13 +12,18 @@ from PIL import Image
 
 from compresslab.errors import ModelError
 from compresslab.export.exporting import export
+from compresslab.export.integer_operators import integer_operators
 from compresslab.measure.preprocessing import ImagePreprocessing
+from compresslab.measure.session import SessionOptions
 from compresslab.measure.text_preprocessing import as_texts
 from compresslab.models import ModelSpec, Signature
 from compresslab.models.architecture import load, save
 from compresslab.models.check import require_fit, require_vocabulary
 from compresslab.models.image_reading import image_reading
 from compresslab.models.text_reading import text_reading
+from compresslab.quantization import quantize_dynamic
+from compresslab.tasks import TaskSpec
+from compresslab.tasks.cross_modal import CrossModal
 from tests.clips import END, save_clip
 from tests.texts import save_distilbert
 from tests.towers import things, words
@@ -111,9 +116,18 @@ def test_graphs_are_open_in_batch_and_sequence(saved, tmp_path):
         assert artifact.manifest.embedding == 16
         kinds = {node.op_type for node in onnx.load(path).graph.node}
         assert "Gemm" in kinds or "MatMul" in kinds
-        short = text.preprocessing.normalize(SOME[3:]) if name == "text" else given[:1]  # lengths and batches that the export did not see
+        # A length and a batch that the export did not see.
+        short = text.preprocessing.normalize(SOME[3:]) if name == "text" else given[:1]
         expected = model.module(torch.from_numpy(short)).detach().numpy()
         np.testing.assert_allclose(running.run(None, {running.get_inputs()[0].name: short})[0], expected, atol=1e-5)
+    # Quantized as it comes, texts are embedded nearly as before.
+    path = tmp_path / "int8.onnx"
+    quantize_dynamic(tmp_path / "text" / "model.onnx", path)
+    assert integer_operators(path, SessionOptions()).integer > 0
+    found = onnxruntime.InferenceSession(path).run(None, {"input_ids": text.preprocessing.normalize(SOME)})[0]
+    with torch.no_grad():
+        expected = text.module(torch.from_numpy(text.preprocessing.normalize(SOME))).numpy()
+    assert (found * expected).sum(1).min() > 0.97
 
 
 def test_what_the_folder_says_of_reading(saved):
@@ -178,7 +192,7 @@ def test_processors_that_cannot_be_followed(copied, changes, told):
 def test_folders_that_are_not_whole(copied):
     spec = ModelSpec(hf=str(copied))
     (copied / "preprocessor_config.json").unlink()
-    with pytest.raises(ModelError, match=r"has no preprocessor_config.json, which says how its images are scaled; copy"):
+    with pytest.raises(ModelError, match=r"has no preprocessor_config.json, which says how its images are scaled"):
         image_reading(spec)
     kept = (copied / "tokenizer.json").read_text()
     (copied / "tokenizer.json").unlink()
@@ -212,16 +226,16 @@ def test_folders_of_something_else(libraries, copied, tmp_path):
         image_reading(ModelSpec(hf=str(tmp_path / "bert")))
     with pytest.raises(ModelError, match=r"is a `distilbert`, one network"):
         image_tower(tmp_path / "bert")
-    with pytest.raises(ModelError, match=r"is a `clip`, which embeds images and texts in one space.*`cross_modal` task"):
+    with pytest.raises(ModelError, match=r"is a `clip`, which embeds images and texts.*to a `cross_modal` task"):
         text_reading(ModelSpec(hf=str(copied)))
-    with pytest.raises(ModelError, match=r"has no weights for `classifier.*give it to a `cross_modal` task, or give it"):
+    with pytest.raises(ModelError, match=r"has no weights for `classifier.*to a `cross_modal` task, or give it"):
         ModelSpec(hf=str(copied)).build(Signature("images", 3, 4))
     with pytest.raises(ModelError, match=r"`pooling` and `normalize` are a dual encoder's own; leave them out"):
         ModelSpec(hf=str(copied), pooling="mean").build(READS_TEXTS)
     # Others pool, tokenise or mask in ways of their own.
     for kind in ("siglip", "altclip", "chinese_clip"):
         transformers.CONFIG_MAPPING[kind]().save_pretrained(tmp_path / kind)
-        with pytest.raises(ModelError, match=rf"is a `{kind}`, and only the towers of `clip` are taken apart.*`python`"):
+        with pytest.raises(ModelError, match=rf"is a `{kind}`, and only the towers of `clip` are.*`python`"):
             image_tower(tmp_path / kind)
 
 
@@ -234,3 +248,37 @@ def test_a_copy_is_the_same(copied, tmp_path):
     """The builder says nothing of where the folder was."""
     shutil.copytree(copied, tmp_path / "elsewhere")
     assert text_tower(copied).builder == text_tower(tmp_path / "elsewhere").builder
+
+
+def test_a_task_reads_images_and_texts_as_the_clip_does(copied, tmp_path):
+    """Without a word of sizes, scales or tokens in the task."""
+    rows = ["image,text"]
+    random = np.random.default_rng(0)
+    for number in range(40):
+        Image.fromarray(random.integers(0, 255, (20, 30, 3), dtype=np.uint8)).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{TEXTS[number]} {number}")
+    (tmp_path / "pairs.csv").write_text("\n".join(rows) + "\n")
+    model = ModelSpec(hf=str(copied)).in_towers()
+
+    def load(**settings):
+        data = CrossModal(pairs=str(tmp_path / "pairs.csv"), **settings)
+        return TaskSpec(cross_modal=data).load(tmp_path / "cache", model).towers
+
+    towers = load()
+    how = towers["image"].preprocessing
+    assert (how.height, how.width, how.channels, how.fit, how.resize) == (32, 32, 3, "cover", "bicubic")
+    assert how.std == (0.26862954, 0.26130258, 0.27577711)
+    read = {how.open(tmp_path / f"{number}.png").tobytes() for number in range(40)}
+    assert {image.tobytes() for image in towers["image"].splits["train"].inputs} <= read
+    texts = towers["text"].preprocessing
+    assert texts == text_tower(copied).preprocessing
+    asked = load(resize="nearest", fit="stretch")["image"].preprocessing
+    assert (asked.resize, asked.fit, asked.mean) == ("nearest", "stretch", how.mean)
+    with pytest.raises(ModelError, match=r"`size: 64` is asked for, but .*clip reads images of size 32; leave it out"):
+        load(size=64)
+    with pytest.raises(ModelError, match=r"`channels: 1` is asked for, but .*clip reads images of channels 3; leave"):
+        load(channels=1)
+    save_distilbert(tmp_path / "bert")
+    model = ModelSpec(hf=str(tmp_path / "bert")).in_towers()
+    with pytest.raises(ModelError, match=r"is a `distilbert`, one network.*`model: \{image: ..., text: ...\}`"):
+        load()

@@ -1,4 +1,4 @@
-"""Students made of CLIP's text tower: causal, with quick GELUs, and pooled at an end that a trimmed vocabulary moves."""
+"""Students made of CLIP's text tower: causal, with quick GELUs, pooled at an end that a trimmed vocabulary moves."""
 
 import json
 
@@ -57,7 +57,8 @@ def expected(teacher, texts=TEXTS[:30]):
 def test_a_trimmed_vocabulary_changes_no_answer(teacher):
     """Would catch an end of text that is looked for under its old id, and padding that is taken for it."""
     derived, read = made(teacher, vocabulary="trim")
-    assert len(json.loads(derived.corpus.tokenizer)["model"]["vocab"]) < len(json.loads(read.tokenizer)["model"]["vocab"])
+    sizes = [len(json.loads(one.tokenizer)["model"]["vocab"]) for one in (derived.corpus, read)]
+    assert sizes[0] < sizes[1]
     torch.testing.assert_close(answers(derived, read), expected(teacher))
     alone = torch.cat([answers(derived, read, [text]) for text in TEXTS[:30]])
     torch.testing.assert_close(alone, expected(teacher))
@@ -81,7 +82,8 @@ def test_layers_are_copied(teacher):
     derived, read = made(teacher, layers=[0, 2])
     names = dict(teacher.module.named_parameters())
     kept = dict(derived.model.module.named_parameters())
-    assert torch.equal(kept["text_model.encoder.layers.1.mlp.fc1.weight"], names["text_model.encoder.layers.2.mlp.fc1.weight"])
+    layer = "text_model.encoder.layers.{}.mlp.fc1.weight"
+    assert torch.equal(kept[layer.format(1)], names[layer.format(2)])
     whole, _ = made(teacher, layers=[0, 1, 2])
     torch.testing.assert_close(answers(whole, read), expected(teacher))
 
@@ -91,12 +93,12 @@ def test_narrower_mlps_and_tables_stay_near(teacher):
         derived, read = made(teacher, **asked)
         near = (answers(derived, read) * expected(teacher)).sum(1).mean()
         assert near > least, asked
-        untrained, _ = made(teacher, **{key: 8 for key in asked})
+        untrained, _ = made(teacher, **dict.fromkeys(asked, 8))
         assert near > (answers(untrained, read) * expected(teacher)).sum(1).mean()
 
 
 def test_all_of_it_is_built_again(teacher, tmp_path):
-    derived, read = made(teacher, layers=[0, 2], ffn=48, vocabulary="trim", embedding_rank=16)
+    derived, _ = made(teacher, layers=[0, 2], ffn=48, vocabulary="trim", embedding_rank=16)
     save(derived.model, tmp_path / "student")
     again = load(tmp_path / "student")
     given = ids_of(derived.corpus, TEXTS[:5])
@@ -114,7 +116,7 @@ def test_a_tokenizer_of_words_cannot_be_trimmed(teacher):
     plain = json.loads(corpus(teacher).tokenizer)
     plain["model"] = {"type": "WordLevel", "vocab": plain["model"]["vocab"], "unk_token": "<|endoftext|>"}
     read = Corpus(TEXTS, json.dumps(plain), teacher.preprocessing.pad_id, 24)
-    with pytest.raises(ModelError, match="a `WordLevel` tokenizer cannot be trimmed.*leave `vocabulary` out"):
+    with pytest.raises(ModelError, match=r"a `WordLevel` tokenizer cannot be trimmed.*leave `vocabulary` out"):
         derive(teacher, FromTeacher.model_validate({"vocabulary": "trim"}), read)
 
 

@@ -103,7 +103,10 @@ class Lines:
             self.exports = self.lines[""].exports
             return
         if not pipeline.model.towers:
-            raise ModelError("the task is of images and texts, so `model` needs a network for each: `image` and `text`")
+            raise ModelError(
+                "the task is of images and texts, so `model` needs a network for each: `image` and `text`, or "
+                "`hf` with a CLIP's folder"
+            )
         self.task, models = _towers(pipeline, task)
         self.lines = {
             name: self._line(of_tower(pipeline, name), view, models[name], f"teacher.{name}", device, progress)

@@ -41,6 +41,7 @@ class Pipeline:
         select: Which of the models within budget is handed back.
         seed: Everything random derives from it.
         freeze: Towers, of a model of two, that no stage touches.
+        tower: The one that this is done to, where it is a part of a pipeline of two; see `of_tower`.
         decided: What a run decided by a clock or a verdict, as its lock file has it, by the key of what decided: it is
             followed where the key is the same. No part of what the pipeline says, so it does not count in comparisons.
 
@@ -60,12 +61,15 @@ class Pipeline:
     seed: int = 0
     device: Device = "auto"
     freeze: Sequence[Tower] = ()
+    tower: str | None = None
     decided: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", tuple(self.stages))
         object.__setattr__(self, "references", tuple(self.references))
         object.__setattr__(self, "freeze", tuple(self.freeze))
+        if self.task.cross_modal is not None and self.tower is None:
+            _take_apart(self)
         if self.model.towers:
             object.__setattr__(self, "bench", _of_each_graph(self.bench, tuple(self.model.towers)))
             for place in ("stages", "references"):
@@ -73,6 +77,17 @@ class Pipeline:
         broken = broken_rules(self)
         if broken:
             raise ConfigError([Problem(self.name, None, path, message) for path, message in broken])
+
+
+def _take_apart(pipeline: Pipeline) -> None:
+    """Dual encoders become their two towers, in place: what follows knows networks alone."""
+    for place in ("model", "teacher"):
+        spec = getattr(pipeline, place)
+        try:
+            if spec is not None:
+                object.__setattr__(pipeline, place, spec.in_towers())
+        except ValueError as error:
+            raise ConfigError([Problem(pipeline.name, None, place, str(error))]) from error
 
 
 def _by_tower(pipeline: Pipeline, place: Literal["stages", "references"]) -> tuple[EachTower, ...]:
@@ -137,6 +152,7 @@ def of_tower(pipeline: Pipeline, name: str) -> Pipeline:
         ),
         budget=None,
         freeze=(),
+        tower=name,
     )
 
 

@@ -102,6 +102,8 @@ def _texts(how: TextPreprocessing) -> str:
 def _images(how: ImagePreprocessing) -> str:
     colour = "grey" if how.channels == 1 else "RGB"
     share = f"the central {100 * how.crop:g} % of each side, " if how.crop < 1 else ""
+    if how.fit == "cover":
+        share = f"cut at the middle to the shape of {how.height} rows of {how.width} pixels, {share}"
     pixels = f"Inputs are {colour} images: {share}resized ({how.resize}) to {how.height} rows of {how.width} pixels, "
     if how.folded is not None:
         dtype, layout = how.folded.split("-")

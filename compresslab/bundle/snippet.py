@@ -81,8 +81,15 @@ def _pixels(preprocessing: ImagePreprocessing) -> list[str]:
     mean, std = list(preprocessing.mean), list(preprocessing.std)
     image = f'ImageOps.exif_transpose(Image.open("{IMAGE}")).convert("{"L" if channels == 1 else "RGB"}")'
     lines, box = [], ""
-    if preprocessing.crop < 1:
+    if preprocessing.fit == "cover":
+        lines = [
+            f"image = {image}",
+            f"share = {preprocessing.crop!r} * min(image.width / {width}, image.height / {height})",
+            f"x, y = (image.width - share * {width}) / 2, (image.height - share * {height}) / 2",
+        ]
+    elif preprocessing.crop < 1:
         lines = [f"image = {image}", f"x, y = (side * {(1 - preprocessing.crop) / 2!r} for side in image.size)"]
+    if lines:
         image, box = "image", ", box=(x, y, image.width - x, image.height - y)"
     resized = f"{image}.resize(({width}, {height}), Image.Resampling.{preprocessing.resize.upper()}{box})"
     pixels = f"numpy.asarray({resized}).reshape(1, {height}, {width}, {channels})"

@@ -195,7 +195,9 @@ def _images(path: Path, preprocessing: ImagePreprocessing) -> tuple[str, Arrays]
             f"{path}: the model takes images of {preprocessing.height} x {preprocessing.width}; folders are read "
             "as squares only, so give an .npz file"
         )
-    decoding = Decoding(preprocessing.height, preprocessing.channels, preprocessing.resize, preprocessing.crop)
+    decoding = Decoding(
+        preprocessing.height, preprocessing.channels, preprocessing.resize, preprocessing.crop, preprocessing.fit
+    )
     with TemporaryDirectory(prefix="compresslab-gate-") as cache:
         part, arrays = _part(load_image_folder(path, decoding, Path(cache)).parts)
         # Out of the memory map, which goes with the folder.

@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from compresslab.digest import digest_of
 from compresslab.errors import DataError
-from compresslab.measure.preprocessing import ImagePreprocessing
+from compresslab.measure.preprocessing import Fit, ImagePreprocessing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -43,13 +43,14 @@ class Decoding:
     channels: Literal[1, 3] | None = None
     resize: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
     crop: float = 1.0
+    fit: Fit = "stretch"
 
     def reader(self, height: int, width: int, channels: int) -> ImagePreprocessing:
         """Reads image files as uint8 [height, width, channels], by the code that also serves. It normalises nothing."""
         one = (1.0,) * channels
         return ImagePreprocessing(
             height=height, width=width, channels=3 if channels == 3 else 1, mean=(0.0,) * channels, std=one,
-            resize=self.resize, crop=self.crop,
+            resize=self.resize, crop=self.crop, fit=self.fit,
         )  # fmt: skip
 
 

@@ -77,10 +77,9 @@ def to_onnx(module: nn.Module, example: torch.Tensor, output: str) -> ir.Model:
 
 def _tell_apart(graph: ir.Graph, output: str) -> None:
     """The exporter names values by what makes them, `embedding` or `logits`, also where the output has that name."""
-    for node in graph:
-        for value in node.outputs:
-            if value.name == output and not value.is_graph_output():
-                value.name = f"{output}_inside"
+    for value in (*(value for node in graph for value in node.outputs), *graph.initializers.values()):
+        if value.name == output and not value.is_graph_output():
+            value.name = f"{output}_inside"
 
 
 def reads_ids(example: torch.Tensor) -> bool:

@@ -27,6 +27,10 @@ _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
 }
 
+Fit = Literal["stretch", "cover"]
+"""How an image comes to a shape that is not its own: `stretch` changes the ratio of its sides, `cover` keeps it and
+cuts off what sticks out, as much at one end as at the other."""
+
 PixelInput = Literal["uint8-nhwc", "uint8-nchw", "float32-nhwc", "float32-nchw"]
 """How a graph that normalizes by itself takes raw pixels 0..255: their type, and where the channels are."""
 
@@ -52,6 +56,8 @@ class ImagePreprocessing(Settings):
     """The filter; Pillow's, so it is antialiased when it shrinks."""
     crop: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """The central share of each side that is kept before resizing."""
+    fit: Fit = "stretch"
+    """Whether an image of another shape is stretched, or cut at both ends of its longer side (`cover`)."""
     folded: PixelInput | None = None
     """How the graph takes raw pixels, where it normalizes by itself; null where it takes what `normalize` gives."""
 
@@ -67,7 +73,8 @@ class ImagePreprocessing(Settings):
     def open(self, source: str | Path | bytes) -> npt.NDArray[np.uint8]:
         """Reads an image, upright by its EXIF orientation, as uint8 [height, width, channels].
 
-        The central share `crop` of each side is resized to the input's size; the sides' ratio is not kept.
+        The central share `crop` of each side is resized to the input's size. The ratio of the sides is not kept, unless
+        `fit` is `cover`.
 
         Args:
             source: A path, or the bytes of a file in any format Pillow reads.
@@ -129,10 +136,19 @@ class ImagePreprocessing(Settings):
             # Pillow clips 16 bits to 255 on conversion; the eight high bits are the picture.
             upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
         converted = upright.convert("L" if self.channels == 1 else "RGB")
-        left, top = (side * (1.0 - self.crop) / 2.0 for side in converted.size)
-        box = (left, top, converted.width - left, converted.height - top)
-        resized = converted.resize((self.width, self.height), _RESAMPLING[self.resize], box=box)
+        resized = converted.resize((self.width, self.height), _RESAMPLING[self.resize], box=self._box(*converted.size))
         return np.array(resized, dtype=np.uint8)
+
+    def _box(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """What is kept of an image of this size: left, top, right, bottom."""
+        kept: tuple[float, float] = (width, height)
+        if self.fit == "cover":
+            scale = min(width / self.width, height / self.height)
+            kept = (scale * self.width, scale * self.height)
+        left, top = (
+            (side - part + part * (1.0 - self.crop)) / 2.0 for side, part in zip((width, height), kept, strict=True)
+        )
+        return left, top, width - left, height - top
 
 
 class FeaturePreprocessing(Settings):

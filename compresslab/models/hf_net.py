@@ -18,13 +18,23 @@ from torch import Tensor, nn
 
 from compresslab.errors import ModelError, did_you_mean
 from compresslab.hub import reachable
+from compresslab.models.hf_towers import (
+    TOWERS,
+    EmbeddingOfIds,
+    EmbeddingOfImages,
+    HfTower,
+    is_dual,
+    tower_class,
+    tower_config,
+)
 from compresslab.models.libraries import broken, library, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-HfTask = Literal["image-classification", "text-classification", "feature-extraction"]
-"""Reads images, float32 [b, c, h, w]; or ids of tokens, int64 [b, seq]; the last answers with hidden states."""
+HfTask = Literal["image-classification", "text-classification", "feature-extraction"] | HfTower
+"""Reads images, float32 [b, c, h, w]; or ids of tokens, int64 [b, seq]; `feature-extraction` answers with hidden
+states, a tower of a dual encoder with embeddings."""
 
 _MAPPINGS = {
     "image-classification": "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING",
@@ -131,6 +141,8 @@ def open_hf(source: str, task: HfTask, new_outputs: int | None = None) -> tuple[
         ModelError: It cannot be found or fetched, has no safetensors, lacks weights, or is for another task.
     """
     config = read_config(source)
+    if task in TOWERS:
+        config = _structure(tower_config(source, config, task))
     if new_outputs is not None:
         names = {str(index): f"LABEL_{index}" for index in range(new_outputs)}
         config |= {"id2label": names, "label2id": {name: int(index) for index, name in names.items()}}
@@ -153,9 +165,15 @@ def open_hf(source: str, task: HfTask, new_outputs: int | None = None) -> tuple[
         lacking = [name for name in lacking if name.startswith(f"{kind.base_model_prefix}.")]
     if lacking:
         more = f" and {len(lacking) - _SHOWN} more" if len(lacking) > _SHOWN else ""
+        remedy = f"train it for {task.replace('-', ' ')} first"
+        if is_dual(config):
+            remedy = (
+                "it embeds images and texts in one space: give it to a `cross_modal` task, or give it a head for this "
+                "one with `head: new` and a `train` stage"
+            )
         raise ModelError(
             f"{source}: has no weights for {', '.join(f'`{name}`' for name in lacking[:_SHOWN])}{more}, which "
-            f"{kind.__name__} needs; train it for {task.replace('-', ' ')} first"
+            f"{kind.__name__} needs; {remedy}"
         )
     return module.float(), config
 
@@ -182,8 +200,7 @@ def read_config(source: str) -> dict[str, Any]:
         raise _unreadable(source, error, "with a config.json") from error
     except ValueError as error:
         raise ModelError(f"{source}: {error}") from error
-    complete: dict[str, Any] = json.loads(_configuration(plain).to_json_string(use_diff=False))
-    return {key: value for key, value in complete.items() if key not in _NOT_STRUCTURE}
+    return _structure(json.loads(_configuration(plain).to_json_string(use_diff=False)))
 
 
 def fetched(source: str, name: str) -> Path | None:
@@ -214,6 +231,10 @@ def label_names(config: Mapping[str, Any]) -> tuple[str, ...] | None:
     return tuple(ordered[index] for index in range(len(ordered)))
 
 
+def _structure(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in _NOT_STRUCTURE}
+
+
 def _configuration(plain: Mapping[str, Any]) -> Any:
     transformers = library("transformers")
     known = transformers.CONFIG_MAPPING
@@ -236,6 +257,8 @@ def _class_of(task: HfTask, config: Any) -> Any:
     """The class of the library that does the task with such a configuration."""
     transformers = library("transformers")
     try:
+        if task in TOWERS:
+            return tower_class(config)
         with quiet():  # the modules of networks are imported now
             found = getattr(transformers, _MAPPINGS[task])[type(config)]
     except KeyError as error:
@@ -256,6 +279,8 @@ def _answering(kind: Any, task: HfTask) -> Any:
         "image-classification": _LogitsOfImages,
         "text-classification": _LogitsOfIds,
         "feature-extraction": _StatesOfIds,
+        "image-tower": EmbeddingOfImages,
+        "text-tower": EmbeddingOfIds,
     }[task]
     return type(kind.__name__, (answers, kind), {"__module__": __name__})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, JsonValue, ValidationInfo, model_validator
 
@@ -61,7 +61,8 @@ class ModelSpec(Settings):
     hf: FolderOrName | None = None
     """A network of transformers' that classifies images or texts, or gives a text one number: a folder that
     `save_pretrained` wrote, or its name on the Hugging Face hub. Its weights come from safetensors, and no code of its
-    own is run. One for texts reads with the tokenizer.json of its folder."""
+    own is run. One for texts reads with the tokenizer.json of its folder. For `cross_modal` it is a CLIP, whose two
+    towers become `image` and `text`; inside one of these it is that tower alone."""
     head: Literal["new"] | None = None
     """`new` gives an `hf` network for texts or images a head of its own for the task, which `train` has to train first;
     null keeps the one that it has."""
@@ -105,6 +106,19 @@ class ModelSpec(Settings):
     def towers(self) -> Mapping[str, ModelSpec]:
         """The networks of several towers, by name; empty for one network."""
         return {name: tower for name in TOWERS if (tower := getattr(self, name)) is not None}
+
+    def in_towers(self) -> Self:
+        """A folder of transformers' as the two towers that it holds; anything else as it is.
+
+        Raises:
+            ValueError: Something is said beside it that is none of theirs.
+        """
+        if self.towers or self.hf is None:
+            return self
+        beside = [name for name in ("head", "pooling", "normalize") if getattr(self, name) is not None]
+        if beside:
+            raise ValueError(f"`{beside[0]}` is for one network, and `hf` is two here: image and text; leave it out")
+        return type(self).model_validate({name: {"hf": self.hf} for name in TOWERS})
 
     def _check_network(self) -> None:
         if self.towers:
@@ -222,8 +236,13 @@ class ModelSpec(Settings):
         return TorchModel(module, builder.plain())
 
     def _open_encoder(self, signature: Signature) -> TorchModel:
+        from compresslab.models.dual_source import is_dual_encoder, open_tower
         from compresslab.models.sentence_source import open_encoder, open_sentence_transformers
 
+        if self.hf is not None and (signature.reads == "images" or is_dual_encoder(local_folder(self.hf))):
+            if self.pooling is not None or self.normalize is not None:
+                raise ModelError("`pooling` and `normalize` are a dual encoder's own; leave them out")
+            return open_tower(local_folder(self.hf), signature)
         _require_reads("`sentence_transformers`" if self.hf is None else "`hf`", "texts", signature)
         if self.sentence_transformers is not None:
             if not signature.any_width:

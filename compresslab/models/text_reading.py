@@ -15,6 +15,7 @@ from compresslab.models.tokenizer_files import require_own_tokenizer
 from compresslab.wheels import local_folder
 
 if TYPE_CHECKING:
+    from compresslab.measure.preprocessing import Preprocessing
     from compresslab.models.spec import ModelSpec
 
 _DEFAULT_LENGTH = 512
@@ -59,14 +60,19 @@ class TextReading:
         return TextPreprocessing.of(self.tokenizer, pad_id=self.pad_id, max_length=self.max_length)
 
 
-def text_reading(spec: ModelSpec) -> TextReading | None:
+def text_reading(spec: ModelSpec, *, tower: bool = False) -> TextReading | None:
     """What the folder of an `hf` network or of a `checkpoint` says; None of any other network.
 
+    Args:
+        spec: The network.
+        tower: Whether it may be half of a dual encoder.
+
     Raises:
-        ModelError: There is no such folder or name, or its files are damaged.
+        ModelError: There is no such folder or name, its files are damaged, or it is of a dual encoder.
     """
     if spec.hf is not None:
-        return hf_reading(local_folder(spec.hf))
+        source = local_folder(spec.hf)
+        return (tower_reading(source) if tower else None) or hf_reading(source)
     if spec.sentence_transformers is not None:
         return sentence_reading(local_folder(spec.sentence_transformers))
     return None if spec.checkpoint is None else checkpoint_reading(Path(spec.checkpoint))
@@ -79,8 +85,14 @@ def hf_reading(source: str) -> TextReading:
         ModelError: As `read_config`, or the tokenizer is another network's.
     """
     from compresslab.models.hf_net import fetched, label_names, read_config
+    from compresslab.models.hf_towers import is_dual
 
     config = read_config(source)
+    if is_dual(config):
+        raise ModelError(
+            f"{source}: is a `{config['model_type']}`, which embeds images and texts in one space, and this task is "
+            "for one network that reads texts; give it to a `cross_modal` task, or another network here"
+        )
     known = config.get("pad_token_id")
     pad = known if isinstance(known, int) and known >= 0 else None
     said, tokenizer = fetched(source, "tokenizer_config.json"), fetched(source, TOKENIZER)
@@ -93,6 +105,24 @@ def hf_reading(source: str) -> TextReading:
         _limit(config, {} if said is None else _json(said)),
         label_names(config),
     )
+
+
+def tower_reading(source: str) -> TextReading | None:
+    """The same of the text tower of a dual encoder's folder; None of the folder of one network.
+
+    Raises:
+        ModelError: As `read_config`, or the tokenizer is missing or another network's.
+    """
+    from compresslab.models.hf_net import fetched, read_config
+    from compresslab.models.hf_towers import ends_of_texts, is_dual, tower_config
+
+    whole = read_config(source)
+    if not is_dual(whole):
+        return None
+    config, tokenizer = tower_config(source, whole, "text-tower"), fetched(source, TOKENIZER)
+    begin, _ = ends_of_texts(source, config, tokenizer)
+    said = fetched(source, "tokenizer_config.json")
+    return TextReading(source, tokenizer, begin, _limit(config, {} if said is None else _json(said)), None)
 
 
 def sentence_reading(folder: str) -> TextReading:
@@ -120,17 +150,30 @@ def checkpoint_reading(folder: Path) -> TextReading | None:
     path = folder / "architecture.json"
     plain = _json(path).get("preprocessing") if path.is_file() else None
     labels: tuple[str, ...] = ()
-    how = None
+    how, place = None, folder
     if (folder / MANIFEST).is_file():
         manifest = read_manifest(folder / MANIFEST)
         labels = manifest.labels
-        how = manifest.preprocessing if manifest.preprocessing.kind == "text" else None
+        how = manifest.preprocessing
+    elif (told := told_of_tower(folder)) is not None:
+        how, place = told, folder.parent
     if isinstance(plain, dict):
-        how = TextPreprocessing.model_validate(plain)
-    if how is None:
+        how, place = TextPreprocessing.model_validate(plain), folder
+    if how is None or how.kind != "text":
         return None
-    file = folder / how.tokenizer
+    file = place / how.tokenizer
     return TextReading(str(folder), file if file.is_file() else None, how.pad_id, how.max_length, labels or None)
+
+
+def told_of_tower(folder: Path) -> Preprocessing | None:
+    """How a tower reads whose folder a stage of a run left, as the manifest of both says; None of any other folder.
+
+    Raises:
+        ArtifactError: The manifest is damaged.
+    """
+    beside = folder.parent / MANIFEST
+    tower = read_manifest(beside).towers.get(folder.name) if beside.is_file() else None
+    return None if tower is None else tower.preprocessing
 
 
 def _limit(config: Mapping[str, Any], said: Mapping[str, Any]) -> int | None:

@@ -27,6 +27,8 @@ class Distill(Recipe):
     kind: ClassVar[str] = "distill"
     version: ClassVar[int] = 2
 
+    epochs: int = Field(30, ge=1)
+    """Passes over the training split."""
     student: StudentSpec | None = Field(None, strict=False)
     """The network that learns; it starts anew. Null goes on with the incoming one."""
     transfer: Transfer | None = None

@@ -111,9 +111,10 @@ def _of_tower(stage: Stage, name: str) -> Stage:
     """A stage that says one thing for all towers, but for students, of which each has its own."""
     if not isinstance(stage, Distill) or stage.student is None:
         return stage
-    if not stage.student.towers:
+    student = stage.student.in_towers()
+    if not student.towers:
         raise ValueError(
             "`student` must say for which tower it is: `student: {image: ...}`, `text` beside it where that starts "
             "anew too"
         )
-    return stage.model_copy(update={"student": stage.student.towers.get(name)})
+    return stage.model_copy(update={"student": student.towers.get(name)})

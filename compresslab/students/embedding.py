@@ -12,6 +12,7 @@ from torch import nn
 
 from compresslab.errors import ModelError
 from compresslab.models.factorised import FactorisedEmbedding, factorise, with_factorised
+from compresslab.models.hf_towers import renumbered
 
 if TYPE_CHECKING:
     from compresslab.candidate import TorchModel
@@ -77,7 +78,9 @@ def keep_tokens(model: TorchModel, kept: Counts) -> TorchModel:
         )
     table.weight = nn.Parameter(table.weight[torch.from_numpy(kept)].clone(), table.weight.requires_grad)
     table.num_embeddings = len(kept)
-    return replace(model, module=module)
+    if model.builder is None:
+        return replace(model, module=module)
+    return replace(model, module=module, builder=renumbered(model.builder, module, kept.tolist()))
 
 
 @torch.no_grad()

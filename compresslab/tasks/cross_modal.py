@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -19,8 +20,9 @@ from compresslab.data.pairs import IMAGES, TEXTS, PairSource, Side, from_functio
 from compresslab.data.splits import carve
 from compresslab.data.text_rows import read_rows
 from compresslab.digest import digest_of
-from compresslab.errors import DataError
+from compresslab.errors import DataError, ModelError
 from compresslab.measure.metric_names import BOTH_WAYS
+from compresslab.measure.preprocessing import Fit
 from compresslab.one_of import the_one
 from compresslab.settings import FilePath, Settings
 from compresslab.tasks.benchmark import content_digest, too_few
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from compresslab.data.identity import Hashes
     from compresslab.measure.preprocessing import Preprocessing, Samples
     from compresslab.measure.text_preprocessing import Texts
+    from compresslab.models.image_reading import ImageReading
     from compresslab.models.text_reading import TextReading
 
     Rows = npt.NDArray[np.int64]
@@ -94,13 +97,17 @@ class CrossModal(ReadsTexts):
     temperature: float = Field(0.05, gt=0)
     """Of the contrastive loss over cosines."""
     size: int | None = Field(None, ge=1)
-    """Height and width of images in pixels; null keeps those that they have, which must be the same for all."""
+    """Height and width of images in pixels; null takes what a dual encoder is for, and else keeps those that they have,
+    which must be the same for all."""
     channels: Literal[1, 3] | None = None
-    """1 for grey, 3 for RGB; null takes grey if all images are."""
-    resize: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
-    """The filter by which images are brought to `size`."""
-    crop: float = Field(1.0, gt=0, le=1)
-    """The central share of each side that is kept before resizing."""
+    """1 for grey, 3 for RGB; null takes what a dual encoder is for, and else grey if all images are."""
+    resize: Literal["bilinear", "bicubic", "nearest"] | None = None
+    """The filter by which images are brought to `size`; null takes a dual encoder's, or `bilinear`."""
+    crop: float | None = Field(None, gt=0, le=1)
+    """The central share of each side that is kept before resizing; null takes a dual encoder's, or all."""
+    fit: Fit | None = None
+    """Whether images of another shape are stretched (`stretch`), or cut at both ends of their longer side (`cover`);
+    null takes a dual encoder's, or `stretch`."""
     augment: Augmentation = Augmentation()
     """Random changes of training images."""
     validation: Amount | None = None
@@ -118,28 +125,31 @@ class CrossModal(ReadsTexts):
             raise ValueError("`benchmarks` are tables beside `pairs`; let the `python` function return its own")
         return self
 
-    def load(self, cache: Path, text_tower: TextReading | None = None) -> TowersTask:
+    def load(
+        self, cache: Path, text_tower: TextReading | None = None, image_tower: ImageReading | None = None
+    ) -> TowersTask:
         """Reads the data, splits it by groups, and proves that the splits share nothing.
 
         Args:
             cache: Folder for what is decoded.
             text_tower: What the text tower's folder says of reading texts.
+            image_tower: What a dual encoder's folder says of reading images.
 
         Raises:
             DataError: The data is missing, broken, or cannot be split as asked.
             ModelError: The text tower does not fit the tokenizer.
         """
-        decoding = Decoding(self.size, self.channels, self.resize, self.crop)
+        decoding = self._decoding(image_tower)
         source = self._refitted(self._source(decoding, cache), decoding, cache)
         name = self.name or re.sub(r"[^\w.-]+", "_", source.name)
         if name in source.benchmarks:
             raise DataError(f"`benchmarks.{name}` has the name of the task; rename one of them")
-        data = _Split(name, source, self._transfer(source, cache))
+        data = _Split(name, source, self._transfer(source, decoding, cache))
         splits = data.splits({key: getattr(self, key) for key in _AMOUNTS}, self.split_seed)
         views: dict[str, Task] = {}
         notes = list(data.notes)
         for side in (IMAGES, TEXTS):
-            how = self._preprocessing(side, splits["train"][side].inputs, decoding, text_tower)
+            how = self._preprocessing(side, splits["train"][side].inputs, decoding, text_tower, image_tower)
             tokens = Tokens()
             its = {split: sides[side] for split, sides in splits.items() if side in sides}
             if how.kind == "text":
@@ -169,6 +179,25 @@ class CrossModal(ReadsTexts):
             width=self.width,
         )
 
+    def _decoding(self, tower: ImageReading | None) -> Decoding:
+        """As the task says, and where it says nothing as the image tower was trained."""
+        if tower is None:
+            return Decoding(
+                self.size, self.channels, self.resize or "bilinear", self.crop or 1.0, self.fit or "stretch"
+            )
+        for key, given, needed in (("size", self.size, tower.size), ("channels", self.channels, tower.channels)):
+            if given is not None and needed is not None and given != needed:
+                raise ModelError(
+                    f"`{key}: {given}` is asked for, but {tower.where} reads images of {key} {needed}; leave it out"
+                )
+        return Decoding(
+            tower.size or self.size,
+            tower.channels,
+            self.resize or tower.resize,
+            self.crop or tower.crop,
+            self.fit or tower.fit,
+        )
+
     def _source(self, decoding: Decoding, cache: Path) -> PairSource:
         if self.pairs is not None:
             return from_tables(Path(self.pairs), {k: Path(v) for k, v in self.benchmarks.items()}, decoding, cache)
@@ -179,8 +208,9 @@ class CrossModal(ReadsTexts):
         """All images of one shape."""
 
         def fitted(where: str, sides: Sides) -> Sides:
-            images = np.asarray(sides[IMAGES].inputs, np.uint8) if self.pairs is None else sides[IMAGES].inputs
-            made = refit(images, decoding, cache)  # type: ignore[arg-type]  # images are uint8
+            made = sides[IMAGES].inputs
+            if self.pairs is None:  # files were brought to it as they were decoded
+                made = refit(np.asarray(made, np.uint8), decoding, cache)
             like = shapes.setdefault("train", made.shape[1:])
             if made.shape[1:] != like:
                 raise DataError(
@@ -197,12 +227,12 @@ class CrossModal(ReadsTexts):
             unpaired[IMAGES] = refit(np.asarray(unpaired[IMAGES], np.uint8), decoding, cache)
         return PairSource(source.name, parts, benchmarks, unpaired)
 
-    def _transfer(self, source: PairSource, cache: Path) -> dict[str, Samples]:
+    def _transfer(self, source: PairSource, decoding: Decoding, cache: Path) -> dict[str, Samples]:
         found: dict[str, list[Samples]] = {side: [] for side in (IMAGES, TEXTS)}
         for side, given in source.transfer.items():
             found[side].append(given)
         _, height, width, channels = source.parts["train"][IMAGES].inputs.shape
-        like = Decoding(height if height == width else None, 3 if channels == 3 else 1, self.resize, self.crop)
+        like = replace(decoding, size=height if height == width else None, channels=3 if channels == 3 else 1)
         for one in self.transfer or ():
             if one.images is not None:
                 found[IMAGES].append(read_unlabelled(Path(one.images), like, cache))
@@ -211,10 +241,18 @@ class CrossModal(ReadsTexts):
         return {side: np.concatenate(parts) for side, parts in found.items() if parts}
 
     def _preprocessing(
-        self, side: str, train: Samples, decoding: Decoding, text_tower: TextReading | None
+        self,
+        side: str,
+        train: Samples,
+        decoding: Decoding,
+        text_tower: TextReading | None,
+        image_tower: ImageReading | None,
     ) -> Preprocessing:
         if side == IMAGES:
-            return image_preprocessing(train, decoding)  # type: ignore[arg-type]  # images are uint8
+            own = image_preprocessing(train, decoding)  # type: ignore[arg-type]  # images are uint8
+            if image_tower is None:
+                return own
+            return own.model_copy(update={"mean": image_tower.mean, "std": image_tower.std})
         if train.dtype == np.float32:
             return feature_preprocessing(np.asarray(train, np.float32), standardise=True)
         return preprocessing_of(self, text_tower)

@@ -96,7 +96,9 @@ class ImageClassification(Settings):
         decoding = Decoding(self.size, self.channels, self.resize, self.crop)
         source = self._source(decoding, cache)
         name = self.name or re.sub(r"[^\w.-]+", "_", source.name)
-        images = {part: refit(arrays.inputs, decoding, cache) for part, arrays in source.parts.items()}
+        images = {part: arrays.inputs for part, arrays in source.parts.items()}
+        if self.folder is None and self.datasets is None:  # files were brought to it as they were decoded
+            images = {part: refit(inputs, decoding, cache) for part, inputs in images.items()}
         for part, paths in (("transfer", self.transfer), ("calibration", self.calibration_data)):
             if paths is not None:
                 given = (paths,) if isinstance(paths, str) else paths
@@ -204,4 +206,5 @@ def image_preprocessing(train: Images, decoding: Decoding) -> ImagePreprocessing
         std=tuple(round(float(value), 4) or 1.0 for value in np.nan_to_num(std)),
         resize=decoding.resize,
         crop=decoding.crop,
+        fit=decoding.fit,
     )

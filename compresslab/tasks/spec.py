@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import model_validator
 
-from compresslab.data.pairs import TEXTS
+from compresslab.data.pairs import IMAGES, TEXTS
+from compresslab.models.image_reading import image_reading
 from compresslab.models.text_reading import text_reading
 from compresslab.one_of import the_one
 from compresslab.settings import Settings
@@ -61,8 +62,13 @@ class TaskSpec(Settings):
             ModelError: A task on texts does not fit the model.
         """
         if self.cross_modal is not None:
-            tower = None if model is None else model.towers.get(TEXTS)
-            return self.cross_modal.load(cache, None if tower is None else text_reading(tower))
+            towers = {} if model is None else model.towers
+            image, text = towers.get(IMAGES), towers.get(TEXTS)
+            return self.cross_modal.load(
+                cache,
+                None if text is None else text_reading(text, tower=True),
+                None if image is None else image_reading(image),
+            )
         texts = self.text_classification or self.text_regression or self.text_embedding
         if texts is not None:
             return texts.load(cache, None if model is None else text_reading(model))

@@ -170,3 +170,47 @@ def test_the_shipped_pipelines_of_emoji_are_such():
     teacher, student = (load_pipeline(folder / f"emoji_{name}.yaml") for name in ("teacher", "retrieval"))
     assert [list(stage.towers) for stage in teacher.stages] == [["image"]]
     assert [stage.kind for stage in student.stages] == ["distill", "prune", "quantize"]
+
+
+CLIP = """\
+task: {cross_modal: {pairs: pairs.parquet}}
+model: {hf: openai/clip-vit-base-patch32}
+stages:
+  - distill:
+      student: {image: {timm: mobilenetv3_large_100}, text: {from_teacher: {layers: [0, 5, 11]}}}
+  - quantize: {mode: qat}
+"""
+
+
+def test_a_clip_is_two_towers(tmp_path):
+    pipeline = loaded(tmp_path, CLIP)
+    assert {name: one.hf for name, one in pipeline.model.towers.items()} == dict.fromkeys(
+        ("image", "text"), "openai/clip-vit-base-patch32"
+    )
+    assert pipeline.model.hf is None
+    # Each tower's own pipeline is of one network, and not taken apart once more.
+    for name in ("image", "text"):
+        assert of_tower(pipeline, name).model.hf == "openai/clip-vit-base-patch32"
+    again = loaded(tmp_path, yaml.safe_dump(dump_pipeline(pipeline), sort_keys=False), "again.yaml")
+    assert again.model == pipeline.model
+    assert again.stages == pipeline.stages
+    assert pipeline.stages[0].towers["image"].epochs == 30, "what `distill` takes where nothing is said"
+
+
+def test_a_clip_teaches_and_learns(tmp_path):
+    text = CLIP.replace("{image: {timm: mobilenetv3_large_100}, text: {from_teacher: {layers: [0, 5, 11]}}}", "{hf: b}")
+    pipeline = loaded(tmp_path, f"{text}teacher: {{hf: owner/large}}\n")
+    assert {one.hf for one in pipeline.teacher.towers.values()} == {"owner/large"}
+    assert [stage.student.hf for stage in pipeline.stages[0].inside] == ["b", "b"]
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ("{hf: a/clip, head: new}", r"model: `head` is for one network, and `hf` is two here"),
+        ("{hf: a/clip, pooling: cls}", r"model: `pooling` is for one network, and `hf` is two here"),
+    ],
+)
+def test_what_is_of_one_network_is_refused_beside_a_clip(tmp_path, model, told):
+    with pytest.raises(ConfigError, match=told):
+        loaded(tmp_path, CLIP.replace("{hf: openai/clip-vit-base-patch32}", model))

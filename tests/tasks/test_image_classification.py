@@ -12,6 +12,8 @@ from compresslab.data import decoding
 from compresslab.data.augmentation import Augmentation
 from compresslab.errors import DataError
 from compresslab.tasks import ImageClassification, TaskSpec
+from compresslab.tasks.cross_modal import CrossModal
+from tests.texts import train_tokenizer
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (400, 6, 5, 3), dtype=np.uint8)
@@ -389,3 +391,29 @@ def test_an_amount_of_calibration_samples_and_such_samples_are_one_too_many(load
     np.savez(tmp_path / "field.npz", images=IMAGES[:1] ^ 1)
     with pytest.raises(DataError, match=r"`calibration: 20` asks .* but `calibration_data` gives it; leave one"):
         load(settings={"calibration": 20, "calibration_data": str(tmp_path / "field.npz")})
+
+
+@pytest.mark.parametrize("source", ["folder", "pairs"])
+def test_files_are_cut_once_and_read_as_a_client_reads_them(tmp_path, source):
+    """A second cut of what was cut already would train on other pictures than those that are served."""
+    random = np.random.default_rng(3)
+    files, rows = {}, ["image,text"]
+    for number in range(60):
+        path = tmp_path / "parts" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (12, 20, 3), dtype=np.uint8)).save(path)
+        files[number] = path
+        rows.append(f"parts/{'ab'[number % 2]}/{number}.png,text {number}")
+    settings = {"size": 8, "crop": 0.75}
+    if source == "folder":
+        task = ImageClassification(folder=str(tmp_path / "parts"), **settings).load(tmp_path / "cache")
+        how, split = task.preprocessing, task.splits["train"]
+    else:
+        (tmp_path / "pairs.csv").write_text("\n".join(rows) + "\n")
+        tower = CrossModal(
+            pairs=str(tmp_path / "pairs.csv"), tokenizer=str(train_tokenizer(tmp_path)), fit="cover", **settings
+        ).load(tmp_path / "cache").towers["image"]  # fmt: skip
+        how, split = tower.preprocessing, tower.splits["train"]
+        assert how.fit == "cover"
+    read = {how.open(path).tobytes() for path in files.values()}
+    assert {image.tobytes() for image in split.inputs} <= read

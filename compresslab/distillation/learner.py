@@ -86,6 +86,8 @@ class TotalLoss:
         self._terms = tuple(terms)
         self._task = task
         self._reduction = reduction
+        # Here, so that what makes them comes before the training, and not within its first step and its progress.
+        self._others = None if task.anchors is None else task.anchors.embeddings
 
     def __call__(self, learner: nn.Module, batch: Batch) -> Tensor:
         """A scalar. With several processes every one computes it of the whole batch."""
@@ -110,7 +112,7 @@ class TotalLoss:
                 scale=self._task.target_scale,
                 labelled_weight=labelled_weight(whole.labelled, batch.labelled_share),
                 projected=features.get(_output(index)),
-                others=None if self._task.anchors is None else self._task.anchors.embeddings,
+                others=self._others,
             )
             values.append(term.weight * term.value(seen))
         return torch.stack(values).sum()

@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -22,6 +23,8 @@ from compresslab.models import architecture
 from compresslab.progress import Silent
 from compresslab.stages import Distill
 from compresslab.tasks import Task
+from compresslab.tasks.anchors import Anchors
+from compresslab.tasks.objective import Embeddings
 from compresslab.teacher import OUTPUT
 from compresslab.testing import context, tiny_candidate
 from compresslab.training import Batch, FitSettings, fit
@@ -58,6 +61,20 @@ def made(task, make_teacher, tmp_path) -> Callable[..., tuple[Learner, TotalLoss
         return Learner(network or student(), terms, feed.first(2), seed), TotalLoss(terms, task), batch
 
     return make
+
+
+# -- the other tower -------------------------------------------------------------------------------------------------
+
+
+def test_the_other_towers_embeddings_are_made_before_the_training_and_not_in_its_first_step(task) -> None:
+    made: list[str] = []
+
+    def make() -> tuple[np.ndarray, np.ndarray]:
+        made.append("anchors")
+        return np.eye(4, dtype=np.float32), np.arange(4)
+
+    TotalLoss([], replace(task, objective=Embeddings(4, one_space=True, anchors=Anchors(make))))
+    assert made == ["anchors"]
 
 
 # -- projectors ------------------------------------------------------------------------------------------------------

@@ -124,7 +124,7 @@ def test_grey_images_are_answered_from_arrays(image: Artifact, tmp_path: Path) -
 def test_what_optimum_has_no_class_for_is_refused(pair: Artifact, image: Artifact, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="run one graph, but it has image, text"):
         export_bundle(pair, tmp_path / "out", "optimum")
-    with pytest.raises(BadInput, match="has classes for images and texts, but this model takes features"):
+    with pytest.raises(BadInput, match="is for models of images, but this one takes features"):
         export_bundle(feature_bundle(tmp_path / "features"), tmp_path / "out", "optimum")
     with pytest.raises(BadInput, match="`--fold-preprocessing` is for servers"):
         export_bundle(image, tmp_path / "out", "optimum", fold="uint8-nhwc")

@@ -14,9 +14,10 @@ from compresslab.report import load_results
 from tests.models.encoders import save_sentence_transformers
 from tests.test_text_run import BENCH
 from tests.texts import save_distilbert, sentences, write_csv
+from tests.torchvision_operators import define
 
 pytestmark = pytest.mark.slow
-FIT = {"epochs": 2, "batch": 16, "learning_rate": 0.001, "optimizer": "adamw"}
+FIT = {"epochs": 1, "batch": 32, "learning_rate": 0.001, "optimizer": "adamw"}
 
 
 def classification(folder: Path) -> dict[str, Any]:
@@ -36,9 +37,13 @@ def classification(folder: Path) -> dict[str, Any]:
 
 
 def embedding(folder: Path) -> dict[str, Any]:
-    texts, labels = sentences(200)
-    rows = [f"{text},about {text} {label}" for text, label in zip(texts, labels, strict=True)]
+    texts, labels = sentences(150)
+    rows = [
+        f"{' '.join(text.split()[:9])},{number} about {label}"
+        for number, (text, label) in enumerate(zip(texts, labels, strict=True))
+    ]
     (folder / "pairs.csv").write_text("\n".join(["query,document", *rows]) + "\n", encoding="utf-8")
+    define()
     (folder / "encoder").mkdir()
     save_sentence_transformers(folder / "encoder")
     return {
@@ -46,7 +51,7 @@ def embedding(folder: Path) -> dict[str, Any]:
         "model": {"sentence_transformers": "./encoder"},
         "stages": [
             {"distill": {"student": {"from_teacher": {"layers": [0], "embedding_rank": 8}}, **FIT}},
-            {"quantize": {"mode": "qat", "samples": 32, "qat": {**FIT, "epochs": 1, "precision": "fp32"}}},
+            {"quantize": {"mode": "qat", "samples": 32, "qat": {**FIT, "precision": "fp32"}}},
         ],
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -129,7 +129,9 @@ def _cut(split: EvalSplit, manifest: Manifest) -> str:
     for graph in manifest.graphs:
         how = manifest.preprocessing_of(graph)
         if how.kind == "text":
-            texts = split.inputs.parts[graph] if isinstance(split.inputs, TowerSamples) else split.inputs
+            texts: np.ndarray[Any, Any] = (
+                split.inputs.parts[graph] if isinstance(split.inputs, TowerSamples) else split.inputs
+            )
             long = int((how.lengths(texts) > how.max_length).sum())
             if long:
                 return f", {long} of them longer than the {how.max_length} tokens that are read, and cut"

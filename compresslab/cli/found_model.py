@@ -147,6 +147,11 @@ def _transformers(path: Path) -> FoundModel:
 
 
 def _of_config(source: Source, path: Path, config: Mapping[str, Any]) -> FoundModel:
+    if isinstance(config.get("text_config"), dict) and isinstance(config.get("vision_config"), dict):
+        raise ModelError(
+            f"{path}: embeds images and texts in one space, and `init` writes pipelines of one network; begin with the "
+            "one in docs/towers.md, `task: {cross_modal: {pairs: ...}}` and `model: {hf: FOLDER}`"
+        )
     heads = config.get("architectures") or [""]
     kind: Kind | None = None
     if heads[0].endswith("ForImageClassification"):

@@ -19,8 +19,8 @@ _LENGTH = 32
 """Tokens of an example where nobody says how many it has."""
 
 _QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
-# The last of them are what a dynamic quantizer makes of the others.
-_PRODUCTS = ("Conv", "Gemm", "MatMul", "MatMulInteger")
+PRODUCTS = ("Conv", "Gemm", "MatMul", "MatMulInteger")
+"""Operators that multiply and add; the last of them are what a dynamic quantizer makes of the others."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Costs:
     macs: int
 
 
-def graph_costs(model: onnx.ModelProto, operators: Collection[str] = _PRODUCTS, length: int = _LENGTH) -> Costs:
+def graph_costs(model: onnx.ModelProto, operators: Collection[str] = PRODUCTS, length: int = _LENGTH) -> Costs:
     """Counts parameters and multiply-adds of the operators that the network has.
 
     Parameters are the elements of all stored tensors but for quantization scales and zero points, shapes and axes

@@ -14,7 +14,7 @@ from compresslab.errors import ModelError
 from compresslab.models.blocks import REMOVED, remove_blocks
 from compresslab.models.factorised import FACTORISED, factorise
 from compresslab.models.hf_net import HfTask, build_hf, require_own_code
-from compresslab.models.hf_towers import TOWERS
+from compresslab.models.hf_towers import is_tower
 from compresslab.models.mlp import Mlp
 from compresslab.models.residual import Residual
 from compresslab.models.sentence_net import DenseLayer, Pooling, build_sentence
@@ -112,7 +112,7 @@ class HfBuilder(_Builder):
     @property
     def outputs(self) -> int:
         """How many classes it tells apart, or how wide its embeddings are."""
-        if self.task in TOWERS:
+        if is_tower(self.task):
             width = self.config.get("projection_dim")
             return width if isinstance(width, int) else 0
         names = self.config.get("id2label")

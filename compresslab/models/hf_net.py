@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from compresslab.errors import ModelError, did_you_mean
 from compresslab.hub import reachable
 from compresslab.models.hf_towers import (
-    TOWERS,
     EmbeddingOfIds,
     EmbeddingOfImages,
     HfTower,
     is_dual,
+    is_tower,
     tower_class,
     tower_config,
 )
@@ -141,7 +141,7 @@ def open_hf(source: str, task: HfTask, new_outputs: int | None = None) -> tuple[
         ModelError: It cannot be found or fetched, has no safetensors, lacks weights, or is for another task.
     """
     config = read_config(source)
-    if task in TOWERS:
+    if is_tower(task):
         config = _structure(tower_config(source, config, task))
     if new_outputs is not None:
         names = {str(index): f"LABEL_{index}" for index in range(new_outputs)}
@@ -257,7 +257,7 @@ def _class_of(task: HfTask, config: Any) -> Any:
     """The class of the library that does the task with such a configuration."""
     transformers = library("transformers")
     try:
-        if task in TOWERS:
+        if is_tower(task):
             return tower_class(config)
         with quiet():  # the modules of networks are imported now
             found = getattr(transformers, _MAPPINGS[task])[type(config)]

@@ -6,7 +6,7 @@ that their tokenizer does not have. Texts are therefore read as the tokenizer be
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard, get_args
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 HfTower = Literal["image-tower", "text-tower"]
 """Reads images, float32 [b, c, h, w], or ids of tokens, int64 [b, seq]; answers with embeddings of length one."""
-
-TOWERS: Sequence[HfTower] = ("image-tower", "text-tower")
-"""All of them."""
 
 # Of each type: where the configuration of a tower is, what its type is by itself, and the class that embeds with it.
 _SPLIT: Mapping[str, Mapping[HfTower, tuple[str, str, str]]] = {
@@ -53,6 +50,11 @@ class EmbeddingOfIds(nn.Module):
     def forward(self, input_ids: Tensor) -> Tensor:
         """float32 [b, width] of ids [b, seq]."""
         return functional.normalize(super().forward(input_ids=input_ids, return_dict=True).text_embeds, dim=-1)
+
+
+def is_tower(task: str) -> TypeGuard[HfTower]:
+    """Whether a task of a network of transformers' is that of a tower."""
+    return task in get_args(HfTower)
 
 
 def is_dual(config: Mapping[str, Any]) -> bool:

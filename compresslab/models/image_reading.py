@@ -135,7 +135,7 @@ def _sides(file: Path, size: Any) -> int:
 
 def _numbers(file: Path, plain: Mapping[str, Any], key: str, channels: int) -> tuple[float, ...]:
     values = plain.get(key)
-    numbers = isinstance(values, list) and all(isinstance(one, int | float) for one in values)
-    if not numbers or len(values) != channels:
+    numbers = [float(one) for one in values if isinstance(one, int | float)] if isinstance(values, list) else []
+    if len(numbers) != channels or numbers != values:
         raise ModelError(f"{file}: `{key}` must have a number for each of {channels} channels, but is {values}")
-    return tuple(map(float, values))
+    return tuple(numbers)

@@ -53,7 +53,7 @@ def export_and_lift(network: nn.Module, example: Tensor) -> fx.GraphModule:
     for node in list(graph.graph.nodes):
         if node.target in _CHECKS:
             graph.graph.erase_node(node)
-        elif node.target in _COPIES:
+        elif node.target in _COPIES or _changes_no_shape(node):
             node.replace_all_uses_with(node.args[0])
             graph.graph.erase_node(node)
         elif node.target == _ATEN.view.default:
@@ -74,6 +74,20 @@ def export_and_lift(network: nn.Module, example: Tensor) -> fx.GraphModule:
     graph.graph.set_codegen(fx.graph.CodeGen())
     # Another root: what nothing reads stays behind, and so does export's refusal to switch between train and eval.
     return fx.GraphModule(graph, graph.graph, type(network).__name__).eval()
+
+
+def _changes_no_shape(node: fx.Node) -> bool:
+    """Whether it is a view in the shape that its argument has already.
+
+    One of the input itself, as CLIP has it, is not only idle: exported once more, it would ask for the input's strides,
+    which ONNX has no word for.
+    """
+    if node.target != _ATEN.view.default or not isinstance(node.args[0], fx.Node):
+        return False
+    before, after = (one.meta.get("val") for one in (node.args[0], node))
+    if not isinstance(before, Tensor) or not isinstance(after, Tensor):
+        return False
+    return [str(size) for size in before.shape] == [str(size) for size in after.shape]
 
 
 class Lengths(nn.Module):

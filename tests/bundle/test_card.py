@@ -35,6 +35,7 @@ GREY = ImagePreprocessing(height=6, width=5, channels=1, mean=(0.3,), std=(0.25,
 COLOUR = ImagePreprocessing(
     height=6, width=5, channels=3, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3), resize="bicubic", crop=0.8
 )
+CUT = COLOUR.model_copy(update={"fit": "cover"})
 
 
 def run(code: str, folder: Path) -> str:
@@ -44,7 +45,7 @@ def run(code: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("folded", ["uint8-nhwc", "uint8-nchw", "float32-nhwc", "float32-nchw"])
-@pytest.mark.parametrize("preprocessing", [GREY, COLOUR], ids=["grey", "colour"])
+@pytest.mark.parametrize("preprocessing", [GREY, COLOUR, CUT], ids=["grey", "colour", "cut"])
 def test_the_code_for_a_graph_that_normalizes_gives_it_the_pixels(
     make_report: MakeReport, tmp_path: Path, preprocessing: ImagePreprocessing, folded: str
 ) -> None:

@@ -202,6 +202,7 @@ def test_nothing_is_overwritten(command: Command, here: Path) -> None:
         ("./no/such", "parts", "no such file or folder, and no name of a timm network"),
         ("best.pt", "parts", "weights alone do not say of which network"),
         ("empty", "parts", "has neither architecture.json, .* nor config.json"),
+        ("clip", "parts", "embeds images and texts in one space, and `init` writes pipelines of one network"),
         ("five.onnx", "parts", "it gives 5 outputs, but parts has 2 labels"),
         ("table.onnx", "parts", "it reads features, but parts holds images"),
         ("resnet18", "odd.npz", r"holds `x` \[3\]; a task reads `images`"),
@@ -215,6 +216,8 @@ def test_nothing_is_overwritten(command: Command, here: Path) -> None:
 def test_what_cannot_be_is_told(model: str, data: str, message: str, command: Command, here: Path) -> None:
     images(here / "parts", {"bolt": 1, "nut": 1})
     (here / "empty").mkdir()
+    (here / "clip").mkdir()
+    (here / "clip" / "config.json").write_text(json.dumps({"text_config": {}, "vision_config": {}}))
     graph(here / "five.onnx", ("n", 3, 8, 8), 5)
     graph(here / "table.onnx", ("n", 4), 2)
     np.savez(here / "odd.npz", x=np.zeros(3))

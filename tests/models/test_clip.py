@@ -11,8 +11,11 @@ import torch
 from PIL import Image
 
 from compresslab.errors import ModelError
+from compresslab.export.compact import to_bytes
 from compresslab.export.exporting import export
 from compresslab.export.integer_operators import integer_operators
+from compresslab.export.rewrite import rewrite
+from compresslab.export.to_onnx import to_onnx
 from compresslab.measure.preprocessing import ImagePreprocessing
 from compresslab.measure.session import SessionOptions
 from compresslab.measure.text_preprocessing import as_texts
@@ -21,7 +24,7 @@ from compresslab.models.architecture import load, save
 from compresslab.models.check import require_fit, require_vocabulary
 from compresslab.models.image_reading import image_reading
 from compresslab.models.text_reading import text_reading
-from compresslab.quantization import quantize_dynamic
+from compresslab.quantization import QuantizerSettings, calibrate, convert, prepare, quantize_dynamic
 from compresslab.tasks import TaskSpec
 from compresslab.tasks.cross_modal import CrossModal
 from tests.clips import END, save_clip
@@ -128,6 +131,28 @@ def test_graphs_are_open_in_batch_and_sequence(saved, tmp_path):
     with torch.no_grad():
         expected = text.module(torch.from_numpy(text.preprocessing.normalize(SOME))).numpy()
     assert (found * expected).sum(1).min() > 0.97
+
+
+@pytest.mark.parametrize("tower", ["text", "image"])
+def test_towers_become_integer_kernels(copied, tmp_path, tower):
+    """A view of the ids in their own shape, as CLIP begins with it, cannot be exported once it was traced."""
+    model, given = image_tower(copied), PIXELS
+    if tower == "text":
+        model = text_tower(copied)
+        given = torch.from_numpy(model.preprocessing.normalize(SOME))
+    prepared = prepare(model.module, given, QuantizerSettings())
+    calibrate(prepared, [given])
+    graph = to_onnx(convert(prepared), given, "embedding")
+    rewrite(graph)
+    path = tmp_path / "int8.onnx"
+    path.write_bytes(to_bytes(graph))
+    assert integer_operators(path, SessionOptions()).integer >= 6
+    running = onnxruntime.InferenceSession(path)
+    dimensions = running.get_inputs()[0].shape
+    assert dimensions[:2] == (["batch", "sequence"] if tower == "text" else ["batch", 3])
+    found = running.run(None, {running.get_inputs()[0].name: given.numpy()})[0]
+    with torch.no_grad():
+        assert (found * model.module(given).numpy()).sum(1).min() > 0.97
 
 
 def test_what_the_folder_says_of_reading(saved):

@@ -16,7 +16,7 @@ from compresslab.errors import ArtifactError, DataError
 from compresslab.settings import FileName, Settings, Sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from tokenizers import Tokenizer
 
@@ -25,7 +25,10 @@ Texts: TypeAlias = np.ndarray[Any, np.dtypes.StringDType]
 
 TOKENIZER = "tokenizer.json"
 
+# What is tokenised at once: many texts, so that all cores work, and not too much text, for what the library makes of a
+# token before its id is taken has a hundred bytes.
 _CHUNK = 4096
+_CHARACTERS = 1 << 22
 
 
 def as_texts(texts: Iterable[str]) -> Texts:
@@ -109,30 +112,36 @@ class TextPreprocessing(Settings):
         Raises:
             DataError: These are no texts, or one is too long.
         """
+        return [one for part, _ in self.encoded_parts(texts) for one in part]
+
+    def encoded_parts(self, texts: np.ndarray[Any, Any]) -> Iterator[tuple[list[npt.NDArray[np.int32]], int]]:
+        """The ids of some of the texts after the other, as `encode`, and how many of these were cut.
+
+        Raises:
+            DataError: As `encode`.
+        """
         _require_texts(texts)
         tokenizer = self.open_tokenizer()
-        found: list[npt.NDArray[np.int32]] = []
-        for start in range(0, len(texts), _CHUNK):
-            part = [str(text) for text in texts[start : start + _CHUNK]]
+        done = 0
+        for part in _portions(texts):
             ids = [encoding.ids for encoding in tokenizer.encode_batch(part)]
             long = [row for row, one in enumerate(ids) if len(one) > self.max_length]
             if long and not self.truncate:
                 raise DataError(
-                    f"text {start + long[0]} has {len(ids[long[0]])} tokens, but at most {self.max_length} are read; "
+                    f"text {done + long[0]} has {len(ids[long[0]])} tokens, but at most {self.max_length} are read; "
                     "shorten it, or let long texts be cut (`too_long: note` in the task)"
                 )
             for row in long:
                 ids[row] = self._cutting().encode(part[row]).ids
-            found += [np.array(one, np.int32) for one in ids]
-        return found
+            yield [np.array(one, np.int32) for one in ids], len(long)
+            done += len(part)
 
     def lengths(self, texts: Texts) -> npt.NDArray[np.int64]:
         """How many tokens each text has, special ones included, before anything is cut [n]."""
         _require_texts(texts)
         tokenizer = self.open_tokenizer()
         counts: list[int] = []
-        for start in range(0, len(texts), _CHUNK):
-            part = [str(text) for text in texts[start : start + _CHUNK]]
+        for part in _portions(texts):
             counts += [len(encoding.ids) for encoding in tokenizer.encode_batch(part)]
         return np.array(counts, np.int64)
 
@@ -197,6 +206,20 @@ class TextPreprocessing(Settings):
         tokenizer.no_padding()
         tokenizer.no_truncation()
         return tokenizer
+
+
+def _portions(texts: Texts) -> Iterator[list[str]]:
+    part: list[str] = []
+    characters = 0
+    for start in range(0, len(texts), _CHUNK):
+        for text in texts[start : start + _CHUNK]:
+            if part and (len(part) == _CHUNK or characters + len(text) > _CHARACTERS):
+                yield part
+                part, characters = [], 0
+            part.append(str(text))
+            characters += len(text)
+    if part:
+        yield part
 
 
 def _require_texts(texts: Texts) -> None:

@@ -188,11 +188,9 @@ def embedding_task(
             notes.extend(
                 [f"{lost} {split} queries have lost their documents to another split, and were left out"] * bool(lost)
             )
-        chosen = hashes[place.part][rows]
         inputs, own = parts[place.part].inputs[rows], None if targets is None else targets[rows]
-        return Split(
-            split, inputs, own, ids_of(chosen), content_digest(inputs, own, chosen), place.part, rows, place.size
-        )
+        digest = content_digest(inputs, own, hashes[place.part], rows)
+        return Split(split, inputs, own, ids[place.part][rows], digest, place.part, rows, place.size)
 
     splits = {split: made(split, place) for split, place in found.items()}
     prove_disjoint({split: part.ids for split, part in splits.items()}, noun)

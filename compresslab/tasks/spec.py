@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from compresslab.models import ModelSpec
+    from compresslab.store import Store
     from compresslab.tasks.task import Task
     from compresslab.tasks.towers_task import TowersTask
 
@@ -49,12 +50,13 @@ class TaskSpec(Settings):
         the_one(self, tuple(TaskSpec.model_fields))
         return self
 
-    def load(self, cache: Path, model: ModelSpec | None = None) -> Task | TowersTask:
+    def load(self, cache: Path, model: ModelSpec | None = None, store: Store | None = None) -> Task | TowersTask:
         """The task with its data.
 
         Args:
             cache: Keeps what is fetched and decoded.
             model: The pipeline's, in whose folder a tokenizer may lie, and names for its outputs.
+            store: Where ids of tokens and many texts are kept; None for all in memory.
 
         Raises:
             DataError: The data is missing, broken, or cannot be split as asked.
@@ -62,10 +64,10 @@ class TaskSpec(Settings):
         """
         if self.cross_modal is not None:
             tower = None if model is None else model.towers.get(TEXTS)
-            return self.cross_modal.load(cache, None if tower is None else text_reading(tower))
+            return self.cross_modal.load(cache, None if tower is None else text_reading(tower), store)
         texts = self.text_classification or self.text_regression or self.text_embedding
         if texts is not None:
-            return texts.load(cache, None if model is None else text_reading(model))
+            return texts.load(cache, None if model is None else text_reading(model), store)
         if self.image_classification is not None:
             return self.image_classification.load(cache)
         if self.embedding is not None:

@@ -273,7 +273,7 @@ class Task:
     def _augmented(self, split: str, indices: npt.NDArray[np.int64], seed: int | None) -> npt.NDArray[Any]:
         part, how = self.splits[split], self.preprocessing
         if how.kind == "text":
-            return how.padded(self.tokens.of(part.digest, part.inputs, how).rows(indices))  # type: ignore[arg-type]
+            return how.padded(self.tokens.of(part.digest, part.inputs, how).ids.rows(indices))  # type: ignore[arg-type]
         inputs = part.inputs[indices]
         if seed is not None and not self.augmentation.changes_nothing:
             inputs = self.augmentation.apply(np.asarray(inputs, np.uint8), part.ids[indices], seed)

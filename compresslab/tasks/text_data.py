@@ -13,8 +13,8 @@ from compresslab.data.augmentation import Augmentation
 from compresslab.data.hf_saved import is_saved
 from compresslab.data.identity import ids_of, sample_hashes
 from compresslab.data.splits import prove_disjoint
-from compresslab.data.text_rows import TextRows, joined_rows, read_rows
 from compresslab.data.texts import TextSource, from_files, from_hub, from_python, from_saved
+from compresslab.data.unlabelled_texts import unlabelled_texts
 from compresslab.errors import DataError, ModelError
 from compresslab.measure.text_preprocessing import TextPreprocessing
 from compresslab.one_of import the_one
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from compresslab.data.arrays import Targets
     from compresslab.measure.text_preprocessing import Texts
     from compresslab.models.text_reading import TextReading
+    from compresslab.store import Store
     from compresslab.tasks.objective import Objective
     from compresslab.tasks.task import Targets as AnyTargets
 
@@ -152,8 +153,12 @@ def source_of(data: TextData, value: str, python: str, cache: Path) -> TextSourc
     return from_files(Path(path), validation, test, data.text, value)
 
 
-def unlabelled(data: TextSettings) -> dict[str, TextRows]:
+def unlabelled(data: TextSettings, store: Store | None) -> dict[str, Texts]:
     """The texts of `transfer` and `calibration_data`, by the split they are of; empty where none are given.
+
+    Args:
+        data: What the pipeline says.
+        store: Where many texts are kept; None for all in memory.
 
     Raises:
         DataError: A file is missing or broken.
@@ -162,15 +167,15 @@ def unlabelled(data: TextSettings) -> dict[str, TextRows]:
     for split, given in (("transfer", data.transfer), ("calibration", data.calibration_data)):
         if given is not None:
             files = (given,) if isinstance(given, str) else given
-            found[split] = joined_rows([_texts(data, one) for one in files])
+            found[split] = unlabelled_texts([_file_of(data, one) for one in files], store)
     return found
 
 
-def _texts(data: TextSettings, given: str | TextFile) -> TextRows:
+def _file_of(data: TextSettings, given: str | TextFile) -> tuple[Path, str]:
     path, column = (Path(given), data.text) if isinstance(given, str) else (Path(given.file), given.text)
     if path.is_dir() and not is_saved(path):
         raise DataError(f"{path}: is a folder; give its files one by one, or one that `save_to_disk` wrote")
-    return read_rows(path, column, None)
+    return path, column
 
 
 def text_splits(
@@ -199,10 +204,10 @@ def text_splits(
 
     def made(split: str, place: Place) -> Split:
         whole = targets.get(place.part)
-        inputs, chosen = texts[place.part][place.rows], hashes[place.part][place.rows]
+        inputs, own = texts[place.part][place.rows], ids[place.part][place.rows]
         beside = None if whole is None else whole[place.rows]
-        digest = content_digest(inputs, beside, chosen)
-        return Split(split, inputs, beside, ids_of(chosen), digest, place.part, place.rows, place.size)
+        digest = content_digest(inputs, beside, hashes[place.part], place.rows)
+        return Split(split, inputs, beside, own, digest, place.part, place.rows, place.size)
 
     splits = {split: made(split, place) for split, place in found.items()}
     prove_disjoint({split: part.ids for split, part in splits.items()}, "texts")
@@ -217,6 +222,7 @@ def text_task(
     strata: Targets,
     metric: str,
     asked: Callable[[Mapping[str, Split], np.ndarray], Objective],
+    store: Store | None,
 ) -> Task:
     """The task on a source's texts, once it is known what belongs to each.
 
@@ -229,14 +235,15 @@ def text_task(
         metric: What quality means.
         asked: From the splits, and which training rows are left, to what is asked of the outputs; it refuses splits of
             which nothing can be learned.
+        store: Where ids of tokens and many texts are kept; None for all in memory.
 
     Raises:
         DataError: The texts cannot be split or read as asked.
     """
-    texts = {part: rows.texts for part, rows in {**source.parts, **unlabelled(data)}.items()}
+    texts = {**{part: rows.texts for part, rows in source.parts.items()}, **unlabelled(data, store)}
     splits, notes, rows = text_splits(source.name, texts, targets, strata, data)
     objective = asked(splits, rows)
-    tokens = Tokens()
+    tokens = Tokens(store)
     return Task.of(
         name=task_name(data, source.name),
         objective=objective,
@@ -323,15 +330,13 @@ def length_notes(splits: Mapping[str, Split], how: TextPreprocessing, tokens: To
     notes = []
     for name, split in splits.items():
         made = tokens.of(split.digest, split.inputs, how)  # type: ignore[arg-type]  # splits of texts hold texts
-        empty = np.flatnonzero(made.lengths == 0)
+        empty = np.flatnonzero(made.ids.lengths == 0)
         if len(empty):
             text = str(split.inputs[int(empty[0])])
             raise DataError(f"`{name}` has a text without any token: {text[:40]!r}; leave it out")
-        full = np.flatnonzero(made.lengths >= how.max_length)
-        long = int((how.lengths(split.inputs[full]) > how.max_length).sum()) if len(full) else 0  # type: ignore[arg-type]
-        if long:
+        if made.cut:
             notes.append(
-                f"{long} of {len(split.inputs)} {name} texts ({100 * long / len(split.inputs):.1f} %) have more than "
-                f"{how.max_length} tokens, and only the first {how.max_length} are read"
+                f"{made.cut} of {len(split.inputs)} {name} texts ({100 * made.cut / len(split.inputs):.1f} %) have more "
+                f"than {how.max_length} tokens, and only the first {how.max_length} are read"
             )
     return tuple(notes)

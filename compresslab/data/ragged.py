@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _VALUES, _STARTS = "values.npy", "starts.npy"
+_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,10 @@ class Ragged:
     def lengths(self) -> npt.NDArray[np.int64]:
         """Values of each row [n]."""
         return np.diff(self.starts)
+
+    def __iter__(self) -> Iterator[npt.NDArray[np.integer[Any]]]:
+        for start in range(0, len(self), _AT_ONCE):
+            yield from self.rows(np.arange(start, min(start + _AT_ONCE, len(self))))
 
     def rows(self, indices: npt.NDArray[np.int64]) -> list[npt.NDArray[np.integer[Any]]]:
         """Some of the rows."""

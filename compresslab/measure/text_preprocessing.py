@@ -28,7 +28,7 @@ TOKENIZER = "tokenizer.json"
 # What is tokenised at once: many texts, so that all cores work, and not too much text, for what the library makes of a
 # token before its id is taken has a hundred bytes.
 _CHUNK = 4096
-_CHARACTERS = 1 << 22
+_CHARACTERS = 1 << 20
 
 
 def as_texts(texts: Iterable[str]) -> Texts:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from compresslab.data.augmentation import Augmentation
     from compresslab.data.identity import Ids
+    from compresslab.data.ragged import Ragged
     from compresslab.data.splits import Rows
     from compresslab.measure.preprocessing import Preprocessing, Samples
     from compresslab.models.signature import Reads
@@ -263,6 +264,12 @@ class Task:
         inputs[mixed] = share * inputs[mixed] + (1 - share) * self._augmented(split, partners[mixed], seed)
         return inputs
 
+    def ids(self, split: str) -> Ragged:
+        """The ids of tokens of a split of texts, as the task reads them."""
+        part, how = self.splits[split], self.preprocessing
+        assert how.kind == "text", "only texts have tokens"
+        return self.tokens.of(part.digest, part.inputs, how).ids  # type: ignore[arg-type]  # the splits hold texts
+
     def mixing(
         self, split: str, indices: npt.NDArray[np.int64], seed: int, mixup: float
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
@@ -273,7 +280,7 @@ class Task:
     def _augmented(self, split: str, indices: npt.NDArray[np.int64], seed: int | None) -> npt.NDArray[Any]:
         part, how = self.splits[split], self.preprocessing
         if how.kind == "text":
-            return how.padded(self.tokens.of(part.digest, part.inputs, how).ids.rows(indices))  # type: ignore[arg-type]
+            return how.padded(self.ids(split).rows(indices))
         inputs = part.inputs[indices]
         if seed is not None and not self.augmentation.changes_nothing:
             inputs = self.augmentation.apply(np.asarray(inputs, np.uint8), part.ids[indices], seed)

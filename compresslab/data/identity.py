@@ -17,7 +17,7 @@ Hashes = npt.NDArray[np.uint8]
 Ids = npt.NDArray[np.uint64]
 
 
-def sample_hashes(inputs: Samples) -> Hashes:
+def sample_hashes(inputs: Samples | StoredTexts) -> Hashes:
     """SHA-256 of each sample's bytes, as uint8 [n, 32]; of a text those of its UTF-8, as it stands."""
     if isinstance(inputs, StoredTexts):
         return inputs.hashes

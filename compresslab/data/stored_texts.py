@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
-from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from compresslab.data.ragged import Ragged, growing, read_mapped, read_ragged, writing_ragged
-from compresslab.measure.text_preprocessing import as_texts
+from compresslab.measure.text_preprocessing import as_texts, portions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,18 +77,17 @@ class StoredTexts:
         return list(self)
 
     def _rows(self, key: Any) -> npt.NDArray[np.int64]:
-        if self._chosen is not None:
-            return self._chosen[key]
-        if isinstance(key, slice):
+        if self._chosen is None and isinstance(key, slice):
             return np.arange(*key.indices(len(self)))
-        return np.arange(len(self))[key]
+        chosen: npt.NDArray[np.int64] = (np.arange(len(self)) if self._chosen is None else self._chosen)[key]
+        return chosen
 
 
 def write_texts(folder: Path, texts: Iterable[str]) -> None:
-    """Texts into a folder that exists, some thousand at a time."""
-    given = iter(texts)
+    """Texts into a folder that exists, without holding those that are written."""
     with writing_ragged(folder, np.uint8) as content, growing(folder / _HASHES, np.uint8, (32,)) as hashes:
-        while part := [text.encode() for text in islice(given, _AT_ONCE)]:
+        for some in portions(texts):
+            part = [text.encode() for text in some]
             content.add(np.frombuffer(b"".join(part), np.uint8), np.array([len(one) for one in part], np.int64))
             digests = b"".join(sha256(one).digest() for one in part)
             hashes.add(np.frombuffer(digests, np.uint8).reshape(-1, 32))

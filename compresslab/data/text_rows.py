@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from compresslab.data.hf_saved import is_saved, saved_tables
 from compresslab.errors import DataError, did_you_mean
 from compresslab.measure.text_preprocessing import Texts, as_texts
 
-_AT_ONCE = 4096
+_AT_ONCE = 256
 
 FORMATS = (*tables.FORMATS, ".txt")
 """Of files, by the end of their name; a folder that `datasets` saved is read as well."""
@@ -74,19 +76,35 @@ def each_text(path: Path, text: str) -> Iterator[str]:
 
 def _of_saved(path: Path, text: str) -> Iterator[str]:
     for name, table in saved_tables(path).items():
-        where = f"{path} ({name})"
-        _require_columns(where, table, [text])
-        parts = table.select_columns([text]).with_format(None).iter(_AT_ONCE)
-        for row, one in enumerate(one for part in parts for one in part[text]):
-            yield _text(one, _place_in(where), row)
+        yield from each_of_table(f"{path} ({name})", table, text)
+
+
+def each_of_table(where: str, table: Any, text: str) -> Iterator[str]:
+    """The texts alone that `rows_of_table` reads, as `each_text`."""
+    _require_columns(where, table, [text])
+    parts = table.select_columns([text]).with_format(None).iter(_AT_ONCE)
+    for row, one in enumerate(one for part in parts for one in part[text]):
+        yield _text(one, _place_in(where), row)
 
 
 def _of_file(path: Path, text: str) -> Iterator[str]:
-    def place(number: int) -> str:
-        return tables.row_place(path, number)
-
     for number, one, _ in _numbered(path, text, None):
-        yield _text(one, place, number)
+        yield _text(one, partial(tables.row_place, path), number)
+
+
+def valued(path: Path, texts: Texts, value: str) -> TextRows:
+    """The texts of a file with what belongs to each: as `read_rows`, where the texts were read by `each_text`.
+
+    Raises:
+        DataError: There is no such column, or the file has changed meanwhile.
+    """
+    values, numbers = [], array("q")
+    for number, one, _ in _numbered(path, value, None):
+        values.append(one)
+        numbers.append(number)
+    if len(values) != len(texts):
+        raise DataError(f"{path}: was changed while it was read; run again")
+    return TextRows(texts, values, lambda row: tables.row_place(path, numbers[row]))
 
 
 def _numbered(path: Path, text: str, value: str | None) -> Iterator[tuple[int, Any, Any]]:
@@ -111,8 +129,15 @@ def _numbered(path: Path, text: str, value: str | None) -> Iterator[tuple[int, A
         yield number, fields[text], None if value is None else fields[value]
 
 
-def rows_of_table(where: str, table: Any, text: str, value: str | None) -> TextRows:
+def rows_of_table(where: str, table: Any, text: str, value: str | None, texts: Texts | None = None) -> TextRows:
     """The rows of a Dataset of the library `datasets`; of a column of ClassLabels with their names.
+
+    Args:
+        where: What to call it in errors.
+        table: The Dataset.
+        text: The column of the texts.
+        value: That of what belongs to each; None for the texts alone.
+        texts: Where they were read by `each_of_table`.
 
     Raises:
         DataError: A column is missing, or a row has no text.
@@ -127,7 +152,7 @@ def rows_of_table(where: str, table: Any, text: str, value: str | None) -> TextR
         names = tuple(str(name) for name in features[value].names)
     place = _place_in(where)
     values = None if value is None else list(plain[value])
-    return TextRows(_checked(list(plain[text]), place), values, place, names)
+    return TextRows(_checked(list(plain[text]), place) if texts is None else texts, values, place, names)
 
 
 def joined_rows(parts: Sequence[TextRows]) -> TextRows:

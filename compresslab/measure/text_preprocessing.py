@@ -36,6 +36,20 @@ def as_texts(texts: Iterable[str]) -> Texts:
     return np.array(list(texts), dtype=np.dtypes.StringDType())  # type: ignore[return-value]  # not in the stubs
 
 
+def portions(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Some thousand of the texts after the other, or fewer where these are long."""
+    part: list[str] = []
+    characters = 0
+    for text in texts:
+        if part and (len(part) == _CHUNK or characters + len(text) > _CHARACTERS):
+            yield part
+            part, characters = [], 0
+        part.append(str(text))
+        characters += len(text)
+    if part:
+        yield part
+
+
 @dataclass
 class _Opened:
     """Where the tokenizer lies, and what was read of it. No part of what the preprocessing is: any two are equal."""
@@ -123,7 +137,7 @@ class TextPreprocessing(Settings):
         _require_texts(texts)
         tokenizer = self.open_tokenizer()
         done = 0
-        for part in _portions(texts):
+        for part in portions(texts):
             ids = [encoding.ids for encoding in tokenizer.encode_batch(part)]
             long = [row for row, one in enumerate(ids) if len(one) > self.max_length]
             if long and not self.truncate:
@@ -141,7 +155,7 @@ class TextPreprocessing(Settings):
         _require_texts(texts)
         tokenizer = self.open_tokenizer()
         counts: list[int] = []
-        for part in _portions(texts):
+        for part in portions(texts):
             counts += [len(encoding.ids) for encoding in tokenizer.encode_batch(part)]
         return np.array(counts, np.int64)
 
@@ -206,20 +220,6 @@ class TextPreprocessing(Settings):
         tokenizer.no_padding()
         tokenizer.no_truncation()
         return tokenizer
-
-
-def _portions(texts: Texts) -> Iterator[list[str]]:
-    part: list[str] = []
-    characters = 0
-    for start in range(0, len(texts), _CHUNK):
-        for text in texts[start : start + _CHUNK]:
-            if part and (len(part) == _CHUNK or characters + len(text) > _CHARACTERS):
-                yield part
-                part, characters = [], 0
-            part.append(str(text))
-            characters += len(text)
-    if part:
-        yield part
 
 
 def _require_texts(texts: Texts) -> None:

@@ -121,9 +121,10 @@ def _samples(task: Task, most: int | None = None) -> Corpus | Examples:
     how = task.preprocessing
     if how.kind == "text":
         splits = [task.splits[name] for name in ("train", "transfer") if name in task.splits]
-        parts = [split.inputs if most is None else split.inputs[:most] for split in splits]
+        texts = [split.inputs if most is None else split.inputs[:most] for split in splits]
         known = () if most is not None else [task.ids(split.name) for split in splits]
-        return Corpus(parts, how.file.read_text(encoding="utf-8"), how.pad_id, how.max_length, known)
+        vocabulary = how.file.read_text(encoding="utf-8")
+        return Corpus(texts, vocabulary, how.pad_id, how.max_length, known)  # type: ignore[arg-type]  # texts are read
     count = len(task.splits["train"].inputs)
     rows = np.linspace(0, count - 1, min(count, most or EXAMPLES)).astype(np.int64)
     parts = [rows[at : at + _BATCH] for at in range(0, len(rows), _BATCH)]

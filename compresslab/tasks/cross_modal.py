@@ -15,9 +15,9 @@ from compresslab.data.decoding import Decoding, refit
 from compresslab.data.grouping import connected
 from compresslab.data.identity import ids_of, sample_hashes
 from compresslab.data.image_folder import read_unlabelled
+from compresslab.data.many_texts import texts_of_files
 from compresslab.data.pairs import IMAGES, TEXTS, PairSource, Side, from_function, from_tables, require_partners
 from compresslab.data.splits import carve
-from compresslab.data.unlabelled_texts import unlabelled_texts
 from compresslab.digest import digest_of
 from compresslab.errors import DataError
 from compresslab.measure.metric_names import BOTH_WAYS
@@ -202,7 +202,7 @@ class CrossModal(ReadsTexts):
                 found[IMAGES].append(read_unlabelled(Path(one.images), like, cache))
         texts = [(Path(one.text), "text") for one in self.transfer or () if one.text is not None]
         if texts:
-            found[TEXTS].append(unlabelled_texts(texts, store))
+            found[TEXTS].append(texts_of_files(texts, store))
         return {side: parts[0] if len(parts) == 1 else np.concatenate(parts) for side, parts in found.items() if parts}
 
     def _preprocessing(

@@ -45,7 +45,7 @@ class TextClassification(TextData):
             ModelError: The model does not fit the tokenizer.
         """
         how = preprocessing_of(self, model)
-        source = source_of(self, self.label, "labels", cache)
+        source = source_of(self, self.label, "labels", cache, store)
         labels, targets = classes(source.parts, None if model is None else model.labels)
         if len(labels) < 2:
             raise DataError(f"{source.name}: there must be at least two classes, but got {list(labels)}")

@@ -12,11 +12,11 @@ from pydantic import Field, model_validator
 from compresslab.data.augmentation import Augmentation
 from compresslab.data.hf_saved import is_saved
 from compresslab.data.identity import ids_of, sample_hashes
+from compresslab.data.many_texts import texts_of_files
 from compresslab.data.splits import prove_disjoint
 from compresslab.data.texts import TextSource, from_files, from_hub, from_python, from_saved
-from compresslab.data.unlabelled_texts import unlabelled_texts
 from compresslab.errors import DataError, ModelError
-from compresslab.measure.text_preprocessing import TextPreprocessing
+from compresslab.measure.text_preprocessing import TextPreprocessing, as_texts
 from compresslab.one_of import the_one
 from compresslab.settings import FilePath, Settings
 from compresslab.tasks.places import Amount, Place, places
@@ -129,7 +129,7 @@ def require_ending(kind: str, path: str) -> None:
         raise ValueError(f"`{kind}` must be a file that ends in {' or '.join(_ENDS[kind])}")
 
 
-def source_of(data: TextData, value: str, python: str, cache: Path) -> TextSource:
+def source_of(data: TextData, value: str, python: str, cache: Path, store: Store | None) -> TextSource:
     """The source that was given.
 
     Args:
@@ -137,20 +137,21 @@ def source_of(data: TextData, value: str, python: str, cache: Path) -> TextSourc
         value: The column of what belongs to each text.
         python: What a function of the user's calls it, `labels` or `targets`.
         cache: Where what is fetched is kept.
+        store: Where many texts are kept; None for all in memory.
 
     Raises:
         DataError: It is missing or broken.
     """
     if data.datasets is not None:
-        return from_saved(Path(data.datasets), data.text, value)
+        return from_saved(Path(data.datasets), data.text, value, store)
     if data.hub is not None:
-        return from_hub(data.hub, data.text, value, cache)
+        return from_hub(data.hub, data.text, value, cache, store)
     if data.python is not None:
         return from_python(data.python, python)
     path = data.csv or data.jsonl or data.parquet
     assert path is not None, "exactly one source is given"
     validation, test = (None if one is None else Path(one) for one in (data.validation_data, data.test_data))
-    return from_files(Path(path), validation, test, data.text, value)
+    return from_files(Path(path), validation, test, data.text, value, store)
 
 
 def unlabelled(data: TextSettings, store: Store | None) -> dict[str, Texts]:
@@ -167,7 +168,7 @@ def unlabelled(data: TextSettings, store: Store | None) -> dict[str, Texts]:
     for split, given in (("transfer", data.transfer), ("calibration", data.calibration_data)):
         if given is not None:
             files = (given,) if isinstance(given, str) else given
-            found[split] = unlabelled_texts([_file_of(data, one) for one in files], store)
+            found[split] = texts_of_files([_file_of(data, one) for one in files], store)
     return found
 
 
@@ -205,6 +206,8 @@ def text_splits(
     def made(split: str, place: Place) -> Split:
         whole = targets.get(place.part)
         inputs, own = texts[place.part][place.rows], ids[place.part][place.rows]
+        if split not in ("train", "transfer"):  # they may be on disk, but are measured with, by functions of numpy's
+            inputs = as_texts(inputs)
         beside = None if whole is None else whole[place.rows]
         digest = content_digest(inputs, beside, hashes[place.part], place.rows)
         return Split(split, inputs, beside, own, digest, place.part, place.rows, place.size)
@@ -335,8 +338,9 @@ def length_notes(splits: Mapping[str, Split], how: TextPreprocessing, tokens: To
             text = str(split.inputs[int(empty[0])])
             raise DataError(f"`{name}` has a text without any token: {text[:40]!r}; leave it out")
         if made.cut:
+            share = 100 * made.cut / len(split.inputs)
             notes.append(
-                f"{made.cut} of {len(split.inputs)} {name} texts ({100 * made.cut / len(split.inputs):.1f} %) have more "
-                f"than {how.max_length} tokens, and only the first {how.max_length} are read"
+                f"{made.cut} of {len(split.inputs)} {name} texts ({share:.1f} %) have more than {how.max_length} "
+                f"tokens, and only the first {how.max_length} are read"
             )
     return tuple(notes)

@@ -44,7 +44,7 @@ class TextRegression(TextData):
             ModelError: The model does not fit the tokenizer.
         """
         how = preprocessing_of(self, model)
-        source = source_of(self, self.target, "targets", cache)
+        source = source_of(self, self.target, "targets", cache, store)
         targets = {part: scores(rows) for part, rows in source.parts.items()}
 
         def asked(splits: Mapping[str, Split], rows: np.ndarray) -> Score:

@@ -8,11 +8,11 @@ import os
 import numpy as np
 import pytest
 
-from compresslab.data import unlabelled_texts as module
+from compresslab.data import many_texts as module
 from compresslab.data.identity import ids_of, sample_hashes
+from compresslab.data.many_texts import rows_of_file, rows_of_saved, texts_of_files
 from compresslab.data.ragged import read_ragged, writing_ragged
 from compresslab.data.stored_texts import StoredTexts, read_texts, write_texts
-from compresslab.data.unlabelled_texts import unlabelled_texts
 from compresslab.errors import DataError
 from compresslab.measure.text_preprocessing import as_texts
 from compresslab.store import Store
@@ -127,24 +127,24 @@ def test_a_large_file_of_any_kind_is_what_a_small_one_is(tmp_path, store, suffix
     lines = [text.strip() for text in TEXTS if "\n" not in text]
     files = [(written(tmp_path, suffix, lines), "text"), (written(tmp_path, ".txt", ["more"]), "")]
     files = files[::-1] if suffix != ".txt" else files[:1]
-    found = unlabelled_texts(files, store)
+    found = texts_of_files(files, store)
     assert isinstance(found, StoredTexts)
-    assert found.tolist() == unlabelled_texts(files).tolist()
+    assert found.tolist() == texts_of_files(files).tolist()
     assert [entry.kind for entry in store.entries()] == ["texts"]
     monkeypatch.setattr(module, "each_text", lambda *_: pytest.fail("read again"))
-    assert unlabelled_texts(files, Store(store.root)).tolist() == found.tolist()
+    assert texts_of_files(files, Store(store.root)).tolist() == found.tolist()
 
 
 def test_what_is_in_the_file_counts_and_not_when_it_was_written(tmp_path, store):
     path = written(tmp_path, ".csv", ["old"])
     before = path.stat()
-    assert unlabelled_texts([(path, "text")], store).tolist() == ["old"]
+    assert texts_of_files([(path, "text")], store).tolist() == ["old"]
     path.write_text(path.read_text().replace("old", "new"))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert unlabelled_texts([(path, "text")], store).tolist() == ["new"]
-    assert unlabelled_texts([(path, "x")], store).tolist() == ["x"], "another column is other texts"
+    assert texts_of_files([(path, "text")], store).tolist() == ["new"]
+    assert texts_of_files([(path, "x")], store).tolist() == ["x"], "another column is other texts"
     moved = path.rename(tmp_path / "moved.csv")
-    assert unlabelled_texts([(moved, "text")], store).tolist() == ["new"]
+    assert texts_of_files([(moved, "text")], store).tolist() == ["new"]
     assert len(store.entries()) == 3
 
 
@@ -161,20 +161,57 @@ def test_a_row_without_a_text_is_told_and_nothing_is_kept(tmp_path, store, suffi
     """Half of a file in the cache would be the whole of it in the next run."""
     path = written(tmp_path, suffix, texts)
     with pytest.raises(DataError, match=message):
-        unlabelled_texts([(path, "text")], store)
+        texts_of_files([(path, "text")], store)
     assert (store.entries(), store.leftovers()) == ((), ())
 
 
 def test_what_is_missing_is_told_as_of_small_files(tmp_path, store):
     with pytest.raises(DataError, match=r"none\.txt: there is no such file"):
-        unlabelled_texts([(tmp_path / "none.txt", "text")], store)
+        texts_of_files([(tmp_path / "none.txt", "text")], store)
     path = written(tmp_path, ".csv", ["a"])
     with pytest.raises(DataError, match=r"t\.csv:1: has no `texts`; did you mean `text`"):
-        unlabelled_texts([(path, "texts")], store)
+        texts_of_files([(path, "texts")], store)
 
 
 def test_a_small_file_stays_in_memory(tmp_path):
     store = Store(tmp_path / "store")
-    found = unlabelled_texts([(written(tmp_path, ".txt", ["a", "b"]), "text")], store)
+    found = texts_of_files([(written(tmp_path, ".txt", ["a", "b"]), "text")], store)
     assert isinstance(found, np.ndarray)
     assert store.entries() == ()
+
+
+# -- labelled texts --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_what_belongs_to_each_text_stays_beside_it(tmp_path, store, suffix):
+    path = tmp_path / f"t{suffix}"
+    rows = [{"body": text.strip(), "queue": f"label {row}"} for row, text in enumerate(TEXTS)]
+    if suffix == ".csv":
+        write_csv(path, [row["body"] for row in rows], [row["queue"] for row in rows])
+    elif suffix == ".jsonl":
+        path.write_text("\n\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    else:
+        pytest.importorskip("datasets").Dataset.from_list(rows).to_parquet(path)
+    found, small = rows_of_file(path, "body", "queue", store), rows_of_file(path, "body", "queue", None)
+    assert isinstance(found.texts, StoredTexts)
+    assert (found.texts.tolist(), list(found.values)) == (small.texts.tolist(), list(small.values))
+    assert [found.place(row) for row in range(8)] == [small.place(row) for row in range(8)]
+    with pytest.raises(DataError, match=r"has no `label`; found .*`queue`"):
+        rows_of_file(path, "body", "label", store)
+
+
+def test_each_split_of_a_saved_data_set_has_its_own_texts(tmp_path, store):
+    datasets = pytest.importorskip("datasets")
+    column = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["x", "y"])})
+    made = {
+        name: datasets.Dataset.from_dict({"text": [name, f"{name} too"], "label": [1, 0]}, features=column)
+        for name in ("train", "test")
+    }
+    datasets.DatasetDict(made).save_to_disk(tmp_path / "saved")
+    found = rows_of_saved(tmp_path / "saved", "text", "label", store)
+    for name in ("train", "test"):
+        assert isinstance(found[name].texts, StoredTexts)
+        assert found[name].texts.tolist() == [name, f"{name} too"]
+        assert (found[name].values, found[name].names) == ([1, 0], ("x", "y"))
+    assert len(store.entries()) == 2

@@ -175,7 +175,9 @@ def test_texts_that_the_trimmed_vocabulary_cannot_spell_are_counted(tmp_path):
     assert made.decisions["unspelt"] == 1
     assert "1 of 41 training texts have parts that the trimmed vocabulary cannot spell" in made.notes[-1]
     others = [["über", "cat", "日本"]]
-    assert unspelt(replace(seen, parts=others), replace(made.corpus, parts=others)) == 1, "what the teacher cannot spell is not lost"
+    assert unspelt(replace(seen, parts=others), replace(made.corpus, parts=others)) == 1, (
+        "what the teacher cannot spell is not lost"
+    )
 
 
 @pytest.mark.parametrize("settings", [{}, {"width": 12}, {"vocabulary": {"trim": {"min_count": 2}}},

@@ -12,7 +12,8 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from compresslab.data import unlabelled_texts
+from compresslab.data import many_texts
+from compresslab.data.stored_texts import StoredTexts
 from compresslab.errors import DataError
 from compresslab.measure.text_preprocessing import TextPreprocessing, as_texts
 from compresslab.models.text_reading import TextReading
@@ -129,15 +130,15 @@ def test_what_is_interrupted_leaves_nothing(how, store, monkeypatch):
 
     def interrupted(self):
         calls.append(self)
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt("now")
 
     texts = as_texts(["refund", "my", "refund " * 20, "late"])
-    with monkeypatch.context() as now, pytest.raises(KeyboardInterrupt):
-        now.setattr(TextPreprocessing, "_cutting", interrupted)
+    monkeypatch.setattr(TextPreprocessing, "_cutting", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="now"):
         Tokens(store).of(DIGEST, texts, how)
     assert len(calls) == 1
     assert (store.entries(), store.leftovers()) == ((), ())
-    assert TextPreprocessing._cutting is own
+    monkeypatch.setattr(TextPreprocessing, "_cutting", own)
     assert len(Tokens(store).of(DIGEST, texts, how).ids) == 4
 
 
@@ -192,13 +193,17 @@ def test_a_fresh_run_tokenises_each_split_once_more(load, store, tokenised):
 def test_texts_on_disk_make_the_same_task(load, store, monkeypatch):
     """Or a file over the limit would train other rows than the same one in memory."""
     task = load(None)
-    monkeypatch.setattr(unlabelled_texts, "_IN_MEMORY", 0)
+    monkeypatch.setattr(many_texts, "_IN_MEMORY", 0)
     stored = load(store)
     assert stored.digest == task.digest
     assert stored.splits["transfer"].inputs.tolist() == task.splits["transfer"].inputs.tolist()
     rows = np.array([7, 0, 40])
     assert np.array_equal(stored.batch("transfer", rows, None), task.batch("transfer", rows, None))
     assert np.array_equal(stored.splits["transfer"].ids, task.splits["transfer"].ids)
+    kinds = {name: type(split.inputs) for name, split in stored.splits.items()}
+    assert kinds == {"train": StoredTexts, "transfer": StoredTexts} | dict.fromkeys(
+        ("calibration", "validation", "test"), np.ndarray
+    )
 
 
 def test_what_was_pruned_is_made_again_and_a_run_that_goes_on_keeps_what_it_has(load, store):
@@ -225,7 +230,8 @@ _BOUNDED = textwrap.dedent(
     reading = TextReading("the model", folder / "tokenizer.json", 0, 4096, None)
     common = {"csv": str(folder / "tickets.csv"), "text": "body", "label": "queue"}
     # What is loaded once, whatever the data, is loaded before the limit is set.
-    TextClassification(**common, transfer=str(folder / "few.txt")).load(folder, reading).batch("train", np.arange(2), None)
+    warm = TextClassification(**common, transfer=str(folder / "few.txt")).load(folder, reading)
+    warm.batch("train", np.arange(2), None)
     used = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmData"))
     limit = int(used.split()[1]) * 1024 + int(sys.argv[3])
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

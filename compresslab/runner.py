@@ -110,7 +110,8 @@ class _Run:
         self.progress = Noting(progress)
         self.store = Store(store, self.progress.note, fresh=fresh)
         self.device = _device(pipeline.device)
-        self.task = main_first(lambda: task_with_transfer(pipeline).load(self.store.root / "data", pipeline.model))
+        task = task_with_transfer(pipeline)
+        self.task = main_first(lambda: task.load(self.store.root / "data", pipeline.model, self.store))
         self.progress.notes.extend(self.task.notes)
         if started_alone():
             self.progress.note(_ALONE)

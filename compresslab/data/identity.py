@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from compresslab.data.stored_texts import StoredTexts
+
 if TYPE_CHECKING:
     from compresslab.measure.preprocessing import Samples
 
@@ -15,8 +17,10 @@ Hashes = npt.NDArray[np.uint8]
 Ids = npt.NDArray[np.uint64]
 
 
-def sample_hashes(inputs: Samples) -> Hashes:
+def sample_hashes(inputs: Samples | StoredTexts) -> Hashes:
     """SHA-256 of each sample's bytes, as uint8 [n, 32]; of a text those of its UTF-8, as it stands."""
+    if isinstance(inputs, StoredTexts):
+        return inputs.hashes
     hashes = np.empty((len(inputs), 32), np.uint8)
     for index, sample in enumerate(inputs):
         content = sample.encode() if isinstance(sample, str) else np.ascontiguousarray(sample).data

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from compresslab.data import table_rows as tables
 from compresslab.data.hf_saved import is_saved, saved_tables
 from compresslab.errors import DataError, did_you_mean
 from compresslab.measure.text_preprocessing import Texts, as_texts
+
+_AT_ONCE = 256
 
 FORMATS = (*tables.FORMATS, ".txt")
 """Of files, by the end of their name; a folder that `datasets` saved is read as well."""
@@ -47,6 +51,64 @@ def read_rows(path: Path, text: str, value: str | None) -> TextRows:
     if is_saved(path):
         parts = [rows_of_table(f"{path} ({name})", table, text, value) for name, table in saved_tables(path).items()]
         return joined_rows(parts)
+    texts, values, numbers = [], [], []
+    for number, one, beside in _numbered(path, text, value):
+        texts.append(one)
+        values.append(beside)
+        numbers.append(number)
+    return _rows(path, texts, None if value is None else values, numbers)
+
+
+def each_text(path: Path, text: str) -> Iterator[str]:
+    """The texts alone that `read_rows` reads, one after the other, without holding those before.
+
+    Raises:
+        DataError: As `read_rows`, when it comes to the row.
+    """
+    found = _of_saved(path, text) if is_saved(path) else _of_file(path, text)
+    empty = True
+    for one in found:
+        empty = False
+        yield one
+    if empty:
+        raise DataError(f"{path}: has no texts")
+
+
+def _of_saved(path: Path, text: str) -> Iterator[str]:
+    for name, table in saved_tables(path).items():
+        yield from each_of_table(f"{path} ({name})", table, text)
+
+
+def each_of_table(where: str, table: Any, text: str) -> Iterator[str]:
+    """The texts alone that `rows_of_table` reads, as `each_text`."""
+    _require_columns(where, table, [text])
+    parts = table.select_columns([text]).with_format(None).iter(_AT_ONCE)
+    for row, one in enumerate(one for part in parts for one in part[text]):
+        yield _text(one, _place_in(where), row)
+
+
+def _of_file(path: Path, text: str) -> Iterator[str]:
+    for number, one, _ in _numbered(path, text, None):
+        yield _text(one, partial(tables.row_place, path), number)
+
+
+def valued(path: Path, texts: Texts, value: str) -> TextRows:
+    """The texts of a file with what belongs to each: as `read_rows`, where the texts were read by `each_text`.
+
+    Raises:
+        DataError: There is no such column, or the file has changed meanwhile.
+    """
+    values, numbers = [], array("q")
+    for number, one, _ in _numbered(path, value, None):
+        values.append(one)
+        numbers.append(number)
+    if len(values) != len(texts):
+        raise DataError(f"{path}: was changed while it was read; run again")
+    return TextRows(texts, values, lambda row: tables.row_place(path, numbers[row]))
+
+
+def _numbered(path: Path, text: str, value: str | None) -> Iterator[tuple[int, Any, Any]]:
+    """Each row of a file: its number, its text and its value, as they stand there."""
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
         raise DataError(
@@ -58,19 +120,24 @@ def read_rows(path: Path, text: str, value: str | None) -> TextRows:
             raise DataError(f"{path}: there is no such file")
         if value is not None:
             raise DataError(f"{path}: lines of text have no `{value}`; give a .csv, .jsonl or .parquet file")
-        lines = [(number, line) for number, line in tables.numbered_lines(path) if line.strip()]
-        return _rows(path, [line for _, line in lines], None, [number for number, _ in lines])
+        for number, line in tables.numbered_lines(path):
+            if line.strip():
+                yield number, line, None
+        return
     needed = [text] if value is None else [text, value]
-    texts, values, numbers = [], [], []
     for number, fields in tables.table_rows(path, needed, _no_column, beside=()):
-        texts.append(fields[text])
-        values.append(None if value is None else fields[value])
-        numbers.append(number)
-    return _rows(path, texts, None if value is None else values, numbers)
+        yield number, fields[text], None if value is None else fields[value]
 
 
-def rows_of_table(where: str, table: Any, text: str, value: str | None) -> TextRows:
+def rows_of_table(where: str, table: Any, text: str, value: str | None, texts: Texts | None = None) -> TextRows:
     """The rows of a Dataset of the library `datasets`; of a column of ClassLabels with their names.
+
+    Args:
+        where: What to call it in errors.
+        table: The Dataset.
+        text: The column of the texts.
+        value: That of what belongs to each; None for the texts alone.
+        texts: Where they were read by `each_of_table`.
 
     Raises:
         DataError: A column is missing, or a row has no text.
@@ -78,19 +145,14 @@ def rows_of_table(where: str, table: Any, text: str, value: str | None) -> TextR
     from datasets import ClassLabel
 
     features = table.features
-    for column in (text, value):
-        if column is not None and column not in features:
-            raise _no_column(where, column, list(features))
+    _require_columns(where, table, [text] if value is None else [text, value])
     plain = table.with_format(None)
     names = None
     if value is not None and isinstance(features[value], ClassLabel):
         names = tuple(str(name) for name in features[value].names)
-
-    def place(row: int) -> str:
-        return f"{where}, row {row}"
-
+    place = _place_in(where)
     values = None if value is None else list(plain[value])
-    return TextRows(_checked(list(plain[text]), place), values, place, names)
+    return TextRows(_checked(list(plain[text]), place) if texts is None else texts, values, place, names)
 
 
 def joined_rows(parts: Sequence[TextRows]) -> TextRows:
@@ -120,16 +182,31 @@ def _rows(path: Path, texts: list[Any], values: list[Any] | None, numbers: list[
     return TextRows(_checked(texts, place), values, place)
 
 
+def _require_columns(where: str, table: Any, columns: Sequence[str]) -> None:
+    for column in columns:
+        if column not in table.features:
+            raise _no_column(where, column, list(table.features))
+
+
 def _checked(texts: list[Any], place: Callable[[int], str]) -> Texts:
     for row, text in enumerate(texts):
-        if not isinstance(text, str):
-            found = "nothing" if text is None else f"a {type(text).__name__}"
-            raise DataError(f"{place(row)}: the text is {found}; give a string, or leave the row out")
-        if tables.blank(text):
+        if not isinstance(text, str) or tables.blank(text):
             empty = sum(1 for one in texts if isinstance(one, str) and tables.blank(one))
-            more = f" ({empty} texts are)" if empty > 1 else ""
-            raise DataError(f"{place(row)}: the text is empty{more}; leave such rows out")
+            _text(text, place, row, f" ({empty} texts are)" if empty > 1 else "")
     return as_texts(texts)
+
+
+def _text(value: Any, place: Callable[[int], str], row: int, more: str = "") -> str:
+    if not isinstance(value, str):
+        found = "nothing" if value is None else f"a {type(value).__name__}"
+        raise DataError(f"{place(row)}: the text is {found}; give a string, or leave the row out")
+    if tables.blank(value):
+        raise DataError(f"{place(row)}: the text is empty{more}; leave such rows out")
+    return value
+
+
+def _place_in(where: str) -> Callable[[int], str]:
+    return lambda row: f"{where}, row {row}"
 
 
 def _no_column(where: str, column: str, found: Sequence[str]) -> DataError:

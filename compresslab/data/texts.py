@@ -7,18 +7,21 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from compresslab.data.hf_saved import saved_by_split
 from compresslab.data.hub_texts import fetch_texts
+from compresslab.data.many_texts import rows_of_file, rows_of_saved
 from compresslab.data.table_rows import blank
-from compresslab.data.text_rows import TextRows, read_rows, rows_of_table
+from compresslab.data.text_rows import TextRows
 from compresslab.errors import DataError, did_you_mean
 from compresslab.measure.text_preprocessing import as_texts
 from compresslab.user_code import call
+
+if TYPE_CHECKING:
+    from compresslab.store import Store
 
 TEXT_KEYS = ("texts", "{}", "validation_texts", "validation_{}", "test_texts", "test_{}")
 """What a user's function returns, `{}` being `labels` or `targets`; the first two must be there."""
@@ -35,35 +38,35 @@ class TextSource:
     parts: Mapping[str, TextRows]
 
 
-def from_files(path: Path, validation: Path | None, test: Path | None, text: str, value: str) -> TextSource:
+def from_files(
+    path: Path, validation: Path | None, test: Path | None, text: str, value: str, store: Store | None = None
+) -> TextSource:
     """Files of one kind or another, one for each part of the data.
 
     Raises:
         DataError: As `read_rows`.
     """
     given = {"train": path, "validation": validation, "test": test}
-    parts = {name: read_rows(one, text, value) for name, one in given.items() if one is not None}
+    parts = {name: rows_of_file(one, text, value, store) for name, one in given.items() if one is not None}
     return TextSource(path.stem, parts)
 
 
-def from_saved(folder: Path, text: str, value: str) -> TextSource:
+def from_saved(folder: Path, text: str, value: str, store: Store | None = None) -> TextSource:
     """A folder that `save_to_disk` of `datasets` wrote.
 
     Raises:
         DataError: The library or the folder is missing, or has no such columns.
     """
-    tables = saved_by_split(folder)
-    parts = {name: rows_of_table(f"{folder} ({name})", table, text, value) for name, table in tables.items()}
-    return TextSource(folder.resolve().name, parts)
+    return TextSource(folder.resolve().name, rows_of_saved(folder, text, value, store))
 
 
-def from_hub(name: str, text: str, value: str, cache: Path) -> TextSource:
+def from_hub(name: str, text: str, value: str, cache: Path, store: Store | None = None) -> TextSource:
     """A data set of the Hugging Face hub, fetched once.
 
     Raises:
         DataError: It cannot be fetched, or has no such columns.
     """
-    found = from_saved(fetch_texts(name, cache), text, value)
+    found = from_saved(fetch_texts(name, cache), text, value, store)
     return TextSource(name.rpartition("/")[2], found.parts)
 
 

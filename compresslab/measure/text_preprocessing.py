@@ -17,7 +17,7 @@ from compresslab.errors import ArtifactError, DataError
 from compresslab.settings import FileName, Settings, Sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from tokenizers import Tokenizer
 
@@ -26,12 +26,29 @@ Texts: TypeAlias = np.ndarray[Any, np.dtypes.StringDType]
 
 TOKENIZER = "tokenizer.json"
 
+# What is tokenised at once: many texts, so that all cores work, and not too much text, for what the library makes of a
+# token before its id is taken has a hundred bytes.
 _CHUNK = 4096
+_CHARACTERS = 1 << 20
 
 
 def as_texts(texts: Iterable[str]) -> Texts:
     """An array [n] of these strings."""
     return np.array(list(texts), dtype=np.dtypes.StringDType())  # type: ignore[return-value]  # not in the stubs
+
+
+def portions(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Some thousand of the texts after the other, or fewer where these are long."""
+    part: list[str] = []
+    characters = 0
+    for text in texts:
+        if part and (len(part) == _CHUNK or characters + len(text) > _CHARACTERS):
+            yield part
+            part, characters = [], 0
+        part.append(str(text))
+        characters += len(text)
+    if part:
+        yield part
 
 
 @dataclass
@@ -110,7 +127,7 @@ class TextPreprocessing(Settings):
         """How many special tokens stand around every text."""
         return int(self.open_tokenizer().num_special_tokens_to_add(is_pair=False))
 
-    def unknown(self, ids: Sequence[npt.NDArray[np.integer[Any]]]) -> tuple[int, float]:
+    def unknown(self, ids: Iterable[npt.NDArray[np.integer[Any]]]) -> tuple[int, float]:
         """How many texts have parts that the tokenizer has no token for, and which share these are of all tokens.
 
         Args:
@@ -121,9 +138,11 @@ class TextPreprocessing(Settings):
         (known_as,) = self._opened.unknown
         if known_as is None:
             return 0, 0.0
-        counts = np.array([(one == known_as).sum() for one in ids])
-        tokens = sum(map(len, ids)) - self.around * len(ids)
-        return int((counts > 0).sum()), float(counts.sum() / max(tokens, 1))
+        texts = strange = unknown = tokens = 0
+        for one in ids:
+            found = int((one == known_as).sum())
+            texts, strange, unknown, tokens = texts + 1, strange + bool(found), unknown + found, tokens + len(one)
+        return strange, unknown / max(tokens - self.around * texts, 1)
 
     def encode(self, texts: np.ndarray[Any, Any]) -> list[npt.NDArray[np.int32]]:
         """The ids of each text, special tokens included, cut to `max_length` where `truncate` says so.
@@ -131,30 +150,36 @@ class TextPreprocessing(Settings):
         Raises:
             DataError: These are no texts, or one is too long.
         """
+        return [one for part, _ in self.encoded_parts(texts) for one in part]
+
+    def encoded_parts(self, texts: np.ndarray[Any, Any]) -> Iterator[tuple[list[npt.NDArray[np.int32]], int]]:
+        """The ids of some of the texts after the other, as `encode`, and how many of these were cut.
+
+        Raises:
+            DataError: As `encode`.
+        """
         _require_texts(texts)
         tokenizer = self.open_tokenizer()
-        found: list[npt.NDArray[np.int32]] = []
-        for start in range(0, len(texts), _CHUNK):
-            part = [str(text) for text in texts[start : start + _CHUNK]]
+        done = 0
+        for part in portions(texts):
             ids = [encoding.ids for encoding in tokenizer.encode_batch(part)]
             long = [row for row, one in enumerate(ids) if len(one) > self.max_length]
             if long and not self.truncate:
                 raise DataError(
-                    f"text {start + long[0]} ({part[long[0]][:40]!r}) has {len(ids[long[0]])} tokens, but at most "
+                    f"text {done + long[0]} ({part[long[0]][:40]!r}) has {len(ids[long[0]])} tokens, but at most "
                     f"{self.max_length} are read; shorten it, or let long texts be cut (`too_long: note` in the task)"
                 )
             for row in long:
                 ids[row] = self._cutting().encode(part[row]).ids
-            found += [np.array(one, np.int32) for one in ids]
-        return found
+            yield [np.array(one, np.int32) for one in ids], len(long)
+            done += len(part)
 
     def lengths(self, texts: Texts) -> npt.NDArray[np.int64]:
         """How many tokens each text has, special ones included, before anything is cut [n]."""
         _require_texts(texts)
         tokenizer = self.open_tokenizer()
         counts: list[int] = []
-        for start in range(0, len(texts), _CHUNK):
-            part = [str(text) for text in texts[start : start + _CHUNK]]
+        for part in portions(texts):
             counts += [len(encoding.ids) for encoding in tokenizer.encode_batch(part)]
         return np.array(counts, np.int64)
 

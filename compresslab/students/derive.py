@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,12 +24,14 @@ from compresslab.students.vocabulary import Counts, counted, trim
 from compresslab.students.width import narrow
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from tokenizers import Tokenizer
 
+    from compresslab.data.ragged import Ragged
     from compresslab.students.settings import FromTeacher, Static, Trim
 
+    Ids = npt.NDArray[np.integer[Any]]
 
 # Texts and images by which components, units and scales are found; more say hardly more, and cost time.
 EXAMPLES = 256
@@ -42,16 +45,21 @@ class Corpus:
     """Texts that the student will be trained on, and the teacher's way to read them.
 
     Args:
-        texts: All of them; they are counted.
+        parts: All of them, in one list or several; they are counted.
         tokenizer: The teacher's tokenizer.json.
         pad_id: By which shorter texts are filled up.
         max_length: Tokens that are read of a text.
+        known: The ids of each part, where they are known already.
     """
 
-    texts: Sequence[str]
+    parts: Sequence[Sequence[str]]
     tokenizer: str
     pad_id: int
     max_length: int
+    known: Sequence[Ragged] = ()
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
 
     def open(self) -> Tokenizer:
         """The tokenizer, which cuts at `max_length` and does not pad."""
@@ -64,27 +72,36 @@ class Corpus:
 
     def examples(self) -> Examples:
         """The beginnings of some of the texts, spread over all, in batches of similar length."""
-        places = np.linspace(0, len(self.texts) - 1, min(EXAMPLES, len(self.texts))).astype(int)
-        texts = [str(self.texts[place]) for place in places]
+        places = np.linspace(0, len(self) - 1, min(EXAMPLES, len(self))).astype(int)
+        ends = np.cumsum([0, *map(len, self.parts)])
+        inside = np.searchsorted(ends, places, "right") - 1
+        texts = [self.parts[part][int(place - ends[part])] for part, place in zip(inside, places, strict=True)]
         short = replace(self, max_length=min(_TOKENS, self.max_length))
         ids = sorted(short.encoded(texts), key=len)
         return Examples(tuple(self._padded(ids[at : at + _BATCH]) for at in range(0, len(ids), _BATCH)), self.pad_id)
 
     def counts(self, size: int) -> Counts:
         """How often each id occurs [size]."""
-        return counted(self.encoded(self.texts), size)
+        return counted(self.read(), size)
 
-    def encoded(self, texts: Sequence[str]) -> Iterator[Sequence[int]]:
-        """The ids of each text."""
+    def read(self) -> Iterator[Ids]:
+        """The ids of each of the texts."""
+        if self.known:
+            return (one for part in self.known for one in part)
+        return self.encoded(text for part in self.parts for text in part)
+
+    def encoded(self, texts: Iterable[str]) -> Iterator[Ids]:
+        """The ids of other texts, each."""
         opened = self.open()
-        for at in range(0, len(texts), _CHUNK):
-            for one in opened.encode_batch([str(text) for text in texts[at : at + _CHUNK]]):
-                yield one.ids
+        given = iter(texts)
+        while part := [str(text) for text in islice(given, _CHUNK)]:
+            for one in opened.encode_batch(part):
+                yield np.array(one.ids, np.int64)
 
-    def _padded(self, ids: Sequence[Sequence[int]]) -> torch.Tensor:
+    def _padded(self, ids: Sequence[Ids]) -> torch.Tensor:
         filled = torch.full((len(ids), max(map(len, ids))), self.pad_id)
         for row, one in enumerate(ids):
-            filled[row, : len(one)] = torch.tensor(one)
+            filled[row, : len(one)] = torch.from_numpy(one)
         return filled
 
 
@@ -174,27 +191,27 @@ def _cut(
     trimmed = trim(corpus.tokenizer, counts, vocabulary.min_count)
     places = np.flatnonzero(trimmed.kept == corpus.pad_id)
     pad_id = int(places[0]) if len(places) else corpus.pad_id
-    reads = replace(corpus, tokenizer=trimmed.tokenizer, pad_id=pad_id)
-    lost = unspelt(corpus, reads, corpus.texts)
+    reads = replace(corpus, tokenizer=trimmed.tokenizer, pad_id=pad_id, known=())
+    lost = unspelt(corpus, reads)
     told = [f"the student's vocabulary has {len(trimmed.kept):,} of the teacher's {len(counts):,} tokens"]
     if lost:
         told.append(
-            f"{lost:,} of {len(corpus.texts):,} training texts have parts that the trimmed vocabulary cannot spell; "
+            f"{lost:,} of {len(corpus):,} training texts have parts that the trimmed vocabulary cannot spell; "
             "lower `min_count`, or leave out the texts"
         )
     return reads, trimmed.kept, {"tokens": len(trimmed.kept), "unspelt": lost}, tuple(told)
 
 
-def unspelt(teacher: Corpus, student: Corpus, texts: Sequence[str]) -> int:
-    """How many texts have more unknown parts for the student than for the teacher.
+def unspelt(teacher: Corpus, student: Corpus) -> int:
+    """How many texts of a corpus have more unknown parts for the student than for the teacher.
 
     Such as those in a language whose characters are in no token that was kept.
     """
     unknown = unknown_id(teacher.tokenizer), unknown_id(student.tokenizer)
     if unknown[0] is None or unknown[1] is None:
         return 0
-    both = zip(teacher.encoded(texts), student.encoded(texts), strict=True)
-    return sum(list(after).count(unknown[1]) > list(before).count(unknown[0]) for before, after in both)
+    both = zip(teacher.read(), student.read(), strict=True)
+    return sum(bool((after == unknown[1]).sum() > (before == unknown[0]).sum()) for before, after in both)
 
 
 def _vocabulary(corpus: Corpus) -> int:

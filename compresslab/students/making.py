@@ -69,7 +69,7 @@ def _unspelt(teacher: Corpus | Examples, student: Corpus, task: Task) -> Iterato
     assert isinstance(teacher, Corpus), "only texts have a vocabulary"
     for name in ("validation", "test"):
         texts = [str(text) for text in task.splits[name].inputs]
-        lost = unspelt(teacher, student, texts)
+        lost = unspelt(*(replace(reads, parts=(texts,), known=()) for reads in (teacher, student)))
         if lost:
             yield (
                 f"{lost:,} of {len(texts):,} {name} texts have parts that the trimmed vocabulary cannot spell and the "
@@ -139,9 +139,11 @@ def _teacher(teacher: Teacher | None) -> tuple[TorchModel, Task]:
 def _samples(task: Task, most: int | None = None) -> Corpus | Examples:
     how = task.preprocessing
     if how.kind == "text":
-        splits = [task.splits[name].inputs for name in ("train", "transfer") if name in task.splits]
-        texts = [str(text) for part in splits for text in (part if most is None else part[:most])]
-        return Corpus(texts, how.file.read_text(encoding="utf-8"), how.pad_id, how.max_length)
+        splits = [task.splits[name] for name in ("train", "transfer") if name in task.splits]
+        texts = [split.inputs if most is None else split.inputs[:most] for split in splits]
+        known = () if most is not None else [task.ids(split.name) for split in splits]
+        vocabulary = how.file.read_text(encoding="utf-8")
+        return Corpus(texts, vocabulary, how.pad_id, how.max_length, known)  # type: ignore[arg-type]  # texts are read
     count = len(task.splits["train"].inputs)
     rows = np.linspace(0, count - 1, min(count, most or EXAMPLES)).astype(np.int64)
     parts = [rows[at : at + _BATCH] for at in range(0, len(rows), _BATCH)]

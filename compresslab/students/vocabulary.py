@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
 Counts = npt.NDArray[np.int64]
+
+_CHUNK = 4096
 
 _TRIMMED = ("WordPiece", "BPE", "Unigram")
 
@@ -43,8 +46,10 @@ def counted(tokens: Iterable[Sequence[int] | npt.NDArray[np.integer[Any]]], size
         ModelError: An id is not below `size`: the tokenizer is another network's.
     """
     counts = np.zeros(size, np.int64)
-    for ids in tokens:
-        found = np.bincount(np.asarray(ids, np.int64), minlength=size)
+    given = iter(tokens)
+    # Not text by text: every count is as long as the vocabulary.
+    while part := list(islice(given, _CHUNK)):
+        found = np.bincount(np.concatenate(part).astype(np.int64), minlength=size)
         if len(found) > size:
             raise ModelError(
                 f"the tokenizer gives id {len(found) - 1}, but the network has {size} embeddings: it is not this "

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     Targets = npt.NDArray[np.int64] | npt.NDArray[np.float32]
 
 
+_AT_ONCE = 1 << 16
+
+
 @dataclass(frozen=True)
 class Benchmark:
     """Labelled samples, as a split's. Nothing is chosen by them: they are measured where `test` is.
@@ -87,10 +90,24 @@ def _distractors(name: str, targets: Targets) -> list[str]:
     ]
 
 
-def content_digest(inputs: Samples, targets: Targets | None, hashes: npt.NDArray[np.uint8]) -> str:
-    """SHA-256 of samples' content: their hashes [n, 32] in their order, and their targets."""
+def content_digest(
+    inputs: Samples,
+    targets: Targets | None,
+    hashes: npt.NDArray[np.uint8],
+    rows: npt.NDArray[np.int64] | None = None,
+) -> str:
+    """SHA-256 of samples' content: their hashes in their order, and their targets.
+
+    Args:
+        inputs: [n, ...].
+        targets: [n].
+        hashes: Of the samples [n, 32]; or of more, of which `rows` are these.
+        rows: [n].
+    """
     digest = sha256(f"{inputs.dtype} {inputs.shape}".encode())
-    digest.update(np.ascontiguousarray(hashes).data)
+    for start in range(0, len(hashes) if rows is None else len(rows), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        digest.update(np.ascontiguousarray(hashes[part] if rows is None else hashes[rows[part]]).data)
     if targets is not None:
         digest.update(np.ascontiguousarray(targets, "<i8" if targets.dtype.kind == "i" else "<f4").data)
     return digest.hexdigest()

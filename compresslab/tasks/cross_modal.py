@@ -16,9 +16,9 @@ from compresslab.data.decoding import Decoding, refit
 from compresslab.data.grouping import connected
 from compresslab.data.identity import ids_of, sample_hashes
 from compresslab.data.image_folder import read_unlabelled
+from compresslab.data.many_texts import texts_of_files
 from compresslab.data.pairs import IMAGES, TEXTS, PairSource, Side, from_function, from_tables, require_partners
 from compresslab.data.splits import carve
-from compresslab.data.text_rows import read_rows
 from compresslab.digest import digest_of
 from compresslab.errors import DataError, ModelError
 from compresslab.measure.metric_names import BOTH_WAYS
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from compresslab.measure.text_preprocessing import Texts
     from compresslab.models.image_reading import ImageReading
     from compresslab.models.text_reading import TextReading
+    from compresslab.store import Store
 
     Rows = npt.NDArray[np.int64]
     Sides = Mapping[str, Side]
@@ -126,7 +127,11 @@ class CrossModal(ReadsTexts):
         return self
 
     def load(
-        self, cache: Path, text_tower: TextReading | None = None, image_tower: ImageReading | None = None
+        self,
+        cache: Path,
+        text_tower: TextReading | None = None,
+        image_tower: ImageReading | None = None,
+        store: Store | None = None,
     ) -> TowersTask:
         """Reads the data, splits it by groups, and proves that the splits share nothing.
 
@@ -134,6 +139,7 @@ class CrossModal(ReadsTexts):
             cache: Folder for what is decoded.
             text_tower: What the text tower's folder says of reading texts.
             image_tower: What a dual encoder's folder says of reading images.
+            store: Where ids of tokens and many texts are kept; None for all in memory.
 
         Raises:
             DataError: The data is missing, broken, or cannot be split as asked.
@@ -144,13 +150,13 @@ class CrossModal(ReadsTexts):
         name = self.name or re.sub(r"[^\w.-]+", "_", source.name)
         if name in source.benchmarks:
             raise DataError(f"`benchmarks.{name}` has the name of the task; rename one of them")
-        data = _Split(name, source, self._transfer(source, decoding, cache))
+        data = _Split(name, source, self._transfer(source, decoding, cache, store))
         splits = data.splits({key: getattr(self, key) for key in _AMOUNTS}, self.split_seed)
         views: dict[str, Task] = {}
         notes = list(data.notes)
         for side in (IMAGES, TEXTS):
             how = self._preprocessing(side, splits["train"][side].inputs, decoding, text_tower, image_tower)
-            tokens = Tokens()
+            tokens = Tokens(store)
             its = {split: sides[side] for split, sides in splits.items() if side in sides}
             if how.kind == "text":
                 beside: dict[str, Texts] = {key: one[side].inputs for key, one in source.benchmarks.items()}  # type: ignore[misc]
@@ -227,7 +233,7 @@ class CrossModal(ReadsTexts):
             unpaired[IMAGES] = refit(np.asarray(unpaired[IMAGES], np.uint8), decoding, cache)
         return PairSource(source.name, parts, benchmarks, unpaired)
 
-    def _transfer(self, source: PairSource, decoding: Decoding, cache: Path) -> dict[str, Samples]:
+    def _transfer(self, source: PairSource, decoding: Decoding, cache: Path, store: Store | None) -> dict[str, Samples]:
         found: dict[str, list[Samples]] = {side: [] for side in (IMAGES, TEXTS)}
         for side, given in source.transfer.items():
             found[side].append(given)
@@ -236,9 +242,10 @@ class CrossModal(ReadsTexts):
         for one in self.transfer or ():
             if one.images is not None:
                 found[IMAGES].append(read_unlabelled(Path(one.images), like, cache))
-            elif one.text is not None:
-                found[TEXTS].append(read_rows(Path(one.text), "text", None).texts)
-        return {side: np.concatenate(parts) for side, parts in found.items() if parts}
+        texts = [(Path(one.text), "text") for one in self.transfer or () if one.text is not None]
+        if texts:
+            found[TEXTS].append(texts_of_files(texts, store))
+        return {side: parts[0] if len(parts) == 1 else np.concatenate(parts) for side, parts in found.items() if parts}
 
     def _preprocessing(
         self,
@@ -367,10 +374,11 @@ class _Split:
 
     def _unpaired(self, side: str, samples: Samples, made: Mapping[str, Mapping[str, Split]]) -> Split:
         hashes = sample_hashes(samples)
-        _, first = np.unique(ids_of(hashes), return_index=True)
+        ids = ids_of(hashes)
+        _, first = np.unique(ids, return_index=True)
         rows = np.sort(first)
         held = np.concatenate([one[side].ids for split, one in made.items() if split != "transfer"])
-        rows = rows[~np.isin(ids_of(hashes[rows]), held)]
+        rows = rows[~np.isin(ids[rows], held)]
         if len(rows) < len(samples):
             self.notes.append(
                 f"{len(samples) - len(rows)} of {len(samples)} unpaired {side}s are copies of others or in other "
@@ -378,10 +386,9 @@ class _Split:
             )
         if not len(rows):
             raise DataError(f"`transfer`: every {side} is in another split already; leave it out")
-        inputs, own = samples[rows], hashes[rows]
-        return Split(
-            "transfer", inputs, None, ids_of(own), content_digest(inputs, None, own), "transfer", rows, len(samples)
-        )
+        inputs = samples[rows]
+        digest = content_digest(inputs, None, hashes, rows)
+        return Split("transfer", inputs, None, ids[rows], digest, "transfer", rows, len(samples))
 
 
 def _hashed(sides: Sides) -> dict[str, Hashes]:

@@ -190,11 +190,9 @@ def embedding_task(
             )
         if not len(rows):
             raise DataError(f"`{split}`: no query has a document that is in no other split; give others")
-        chosen = hashes[place.part][rows]
         inputs, own = parts[place.part].inputs[rows], None if targets is None else targets[rows]
-        return Split(
-            split, inputs, own, ids_of(chosen), content_digest(inputs, own, chosen), place.part, rows, place.size
-        )
+        digest = content_digest(inputs, own, hashes[place.part], rows)
+        return Split(split, inputs, own, ids[place.part][rows], digest, place.part, rows, place.size)
 
     splits = {split: made(split, place) for split, place in found.items()}
     prove_disjoint({split: part.ids for split, part in splits.items()}, noun)

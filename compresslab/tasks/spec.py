@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from compresslab.models import ModelSpec
+    from compresslab.store import Store
     from compresslab.tasks.task import Task
     from compresslab.tasks.towers_task import TowersTask
 
@@ -50,12 +51,13 @@ class TaskSpec(Settings):
         the_one(self, tuple(TaskSpec.model_fields))
         return self
 
-    def load(self, cache: Path, model: ModelSpec | None = None) -> Task | TowersTask:
+    def load(self, cache: Path, model: ModelSpec | None = None, store: Store | None = None) -> Task | TowersTask:
         """The task with its data.
 
         Args:
             cache: Keeps what is fetched and decoded.
             model: The pipeline's, in whose folder a tokenizer may lie, and names for its outputs.
+            store: Where ids of tokens and many texts are kept; None for all in memory.
 
         Raises:
             DataError: The data is missing, broken, or cannot be split as asked.
@@ -68,10 +70,11 @@ class TaskSpec(Settings):
                 cache,
                 None if text is None else text_reading(text, tower=True),
                 None if image is None else image_reading(image),
+                store,
             )
         texts = self.text_classification or self.text_regression or self.text_embedding
         if texts is not None:
-            return texts.load(cache, None if model is None else text_reading(model))
+            return texts.load(cache, None if model is None else text_reading(model), store)
         if self.image_classification is not None:
             return self.image_classification.load(cache)
         if self.embedding is not None:

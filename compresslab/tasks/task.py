@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from compresslab.data.augmentation import Augmentation
     from compresslab.data.identity import Ids
+    from compresslab.data.ragged import Ragged
     from compresslab.data.splits import Rows
     from compresslab.measure.preprocessing import Preprocessing, Samples
     from compresslab.models.signature import Reads
@@ -228,10 +229,7 @@ class Task:
 
     def lengths(self, split: str) -> npt.NDArray[np.int64] | None:
         """Tokens of each text of a split [n]; None where all inputs are of one shape."""
-        part, how = self.splits[split], self.preprocessing
-        if how.kind != "text":
-            return None
-        return self.tokens.of(part.digest, part.inputs, how).lengths  # type: ignore[arg-type]
+        return self.ids(split).lengths if self.preprocessing.kind == "text" else None
 
     def spread(self, split: str, most: int) -> npt.NDArray[np.int64]:
         """Up to about `most` rows spread evenly over a split; of embeddings with all that belongs to each."""
@@ -274,6 +272,12 @@ class Task:
         """The first two samples of a split as they are, to try a network on; one where there is only one."""
         return self.batch(split, np.arange(min(2, len(self.splits[split].inputs))), None)
 
+    def ids(self, split: str) -> Ragged:
+        """The ids of tokens of a split of texts, as the task reads them."""
+        part, how = self.splits[split], self.preprocessing
+        assert how.kind == "text", "only texts have tokens"
+        return self.tokens.of(part.digest, part.inputs, how).ids  # type: ignore[arg-type]  # the splits hold texts
+
     def mixing(
         self, split: str, indices: npt.NDArray[np.int64], seed: int, mixup: float
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
@@ -284,7 +288,7 @@ class Task:
     def _augmented(self, split: str, indices: npt.NDArray[np.int64], seed: int | None) -> npt.NDArray[Any]:
         part, how = self.splits[split], self.preprocessing
         if how.kind == "text":
-            return how.padded(self.tokens.of(part.digest, part.inputs, how).rows(indices))  # type: ignore[arg-type]
+            return how.padded(self.ids(split).rows(indices))
         inputs = part.inputs[indices]
         if seed is not None and not self.augmentation.changes_nothing:
             inputs = self.augmentation.apply(np.asarray(inputs, np.uint8), part.ids[indices], seed)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from compresslab.models.text_reading import TextReading
+    from compresslab.store import Store
     from compresslab.tasks.task import Split, Task
 
 
@@ -31,19 +32,20 @@ class TextClassification(TextData):
     metric: ClassMetric = "accuracy"
     """What quality means."""
 
-    def load(self, cache: Path, model: TextReading | None = None) -> Task:
+    def load(self, cache: Path, model: TextReading | None = None, store: Store | None = None) -> Task:
         """Reads the data, splits it, and proves that the splits share nothing.
 
         Args:
             cache: Folder for what is fetched.
             model: What the folder of the pipeline's `model` says of reading texts.
+            store: Where ids of tokens and many texts are kept; None for all in memory.
 
         Raises:
             DataError: The data or the tokenizer is missing, broken, or cannot be used as asked.
             ModelError: The model does not fit the tokenizer.
         """
         how = preprocessing_of(self, model)
-        source = source_of(self, self.label, "labels", cache)
+        source = source_of(self, self.label, "labels", cache, store)
         labels, targets = classes(source.parts, None if model is None else model.labels)
         if len(labels) < 2:
             raise DataError(f"{source.name}: there must be at least two classes, but got {list(labels)}")
@@ -52,4 +54,4 @@ class TextClassification(TextData):
             require_every_class(targets["train"][rows], labels, "train")
             return Classes(labels)
 
-        return text_task(self, how, source, targets, targets["train"], self.metric, asked)
+        return text_task(self, how, source, targets, targets["train"], self.metric, asked, store)

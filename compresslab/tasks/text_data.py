@@ -12,11 +12,11 @@ from pydantic import Field, model_validator
 from compresslab.data.augmentation import Augmentation
 from compresslab.data.hf_saved import is_saved
 from compresslab.data.identity import ids_of, sample_hashes
+from compresslab.data.many_texts import texts_of_files
 from compresslab.data.splits import prove_disjoint
-from compresslab.data.text_rows import TextRows, joined_rows, read_rows
 from compresslab.data.texts import TextSource, from_files, from_hub, from_python, from_saved
 from compresslab.errors import DataError, ModelError
-from compresslab.measure.text_preprocessing import TextPreprocessing
+from compresslab.measure.text_preprocessing import TextPreprocessing, as_texts
 from compresslab.one_of import the_one
 from compresslab.settings import FilePath, Settings
 from compresslab.tasks.places import Amount, Place, places
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from compresslab.data.arrays import Targets
     from compresslab.measure.text_preprocessing import Texts
     from compresslab.models.text_reading import TextReading
+    from compresslab.store import Store
     from compresslab.tasks.objective import Objective
     from compresslab.tasks.task import Targets as AnyTargets
 
@@ -129,7 +130,7 @@ def require_ending(kind: str, path: str) -> None:
         raise ValueError(f"`{kind}` must be a file that ends in {' or '.join(_ENDS[kind])}")
 
 
-def source_of(data: TextData, value: str, python: str, cache: Path) -> TextSource:
+def source_of(data: TextData, value: str, python: str, cache: Path, store: Store | None) -> TextSource:
     """The source that was given.
 
     Args:
@@ -137,24 +138,29 @@ def source_of(data: TextData, value: str, python: str, cache: Path) -> TextSourc
         value: The column of what belongs to each text.
         python: What a function of the user's calls it, `labels` or `targets`.
         cache: Where what is fetched is kept.
+        store: Where many texts are kept; None for all in memory.
 
     Raises:
         DataError: It is missing or broken.
     """
     if data.datasets is not None:
-        return from_saved(Path(data.datasets), data.text, value)
+        return from_saved(Path(data.datasets), data.text, value, store)
     if data.hub is not None:
-        return from_hub(data.hub, data.text, value, cache)
+        return from_hub(data.hub, data.text, value, cache, store)
     if data.python is not None:
         return from_python(data.python, python)
     path = data.csv or data.jsonl or data.parquet
     assert path is not None, "exactly one source is given"
     validation, test = (None if one is None else Path(one) for one in (data.validation_data, data.test_data))
-    return from_files(Path(path), validation, test, data.text, value)
+    return from_files(Path(path), validation, test, data.text, value, store)
 
 
-def unlabelled(data: TextSettings) -> dict[str, TextRows]:
+def unlabelled(data: TextSettings, store: Store | None) -> dict[str, Texts]:
     """The texts of `transfer` and `calibration_data`, by the split they are of; empty where none are given.
+
+    Args:
+        data: What the pipeline says.
+        store: Where many texts are kept; None for all in memory.
 
     Raises:
         DataError: A file is missing or broken.
@@ -163,15 +169,15 @@ def unlabelled(data: TextSettings) -> dict[str, TextRows]:
     for split, given in (("transfer", data.transfer), ("calibration", data.calibration_data)):
         if given is not None:
             files = (given,) if isinstance(given, str) else given
-            found[split] = joined_rows([_texts(data, one) for one in files])
+            found[split] = texts_of_files([_file_of(data, one) for one in files], store)
     return found
 
 
-def _texts(data: TextSettings, given: str | TextFile) -> TextRows:
+def _file_of(data: TextSettings, given: str | TextFile) -> tuple[Path, str]:
     path, column = (Path(given), data.text) if isinstance(given, str) else (Path(given.file), given.text)
     if path.is_dir() and not is_saved(path):
         raise DataError(f"{path}: is a folder; give its files one by one, or one that `save_to_disk` wrote")
-    return read_rows(path, column, None)
+    return path, column
 
 
 def text_splits(
@@ -200,10 +206,12 @@ def text_splits(
 
     def made(split: str, place: Place) -> Split:
         whole = targets.get(place.part)
-        inputs, chosen = texts[place.part][place.rows], hashes[place.part][place.rows]
+        inputs, own = texts[place.part][place.rows], ids[place.part][place.rows]
+        if split not in ("train", "transfer"):  # they may be on disk, but are measured with, by functions of numpy's
+            inputs = as_texts(inputs)
         beside = None if whole is None else whole[place.rows]
-        digest = content_digest(inputs, beside, chosen)
-        return Split(split, inputs, beside, ids_of(chosen), digest, place.part, place.rows, place.size)
+        digest = content_digest(inputs, beside, hashes[place.part], place.rows)
+        return Split(split, inputs, beside, own, digest, place.part, place.rows, place.size)
 
     splits = {split: made(split, place) for split, place in found.items()}
     prove_disjoint({split: part.ids for split, part in splits.items()}, "texts")
@@ -230,6 +238,7 @@ def text_task(
     strata: Targets,
     metric: str,
     asked: Callable[[Mapping[str, Split], np.ndarray], Objective],
+    store: Store | None,
 ) -> Task:
     """The task on a source's texts, once it is known what belongs to each.
 
@@ -242,15 +251,15 @@ def text_task(
         metric: What quality means.
         asked: From the splits, and which training rows are left, to what is asked of the outputs; it refuses splits of
             which nothing can be learned.
+        store: Where ids of tokens and many texts are kept; None for all in memory.
 
     Raises:
         DataError: The texts cannot be split or read as asked.
     """
-    given = {**source.parts, **unlabelled(data)}
-    texts = {part: rows.texts for part, rows in given.items()}
+    texts = {**{part: rows.texts for part, rows in source.parts.items()}, **unlabelled(data, store)}
     splits, notes, rows = text_splits(source.name, texts, targets, strata, data)
     objective = asked(splits, rows)
-    tokens = Tokens()
+    tokens = Tokens(store)
     return Task.of(
         name=task_name(data, source.name),
         objective=objective,
@@ -258,7 +267,7 @@ def text_task(
         preprocessing=how,
         augmentation=Augmentation(),
         metric=metric,
-        notes=(*notes, *split_notes(splits, how, tokens, {part: rows.place for part, rows in given.items()})),
+        notes=(*notes, *split_notes(splits, how, tokens, {part: rows.place for part, rows in source.parts.items()})),
         tokens=tokens,
     )
 

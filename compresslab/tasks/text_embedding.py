@@ -20,11 +20,13 @@ from compresslab.tasks.embedding import embedding_task
 from compresslab.tasks.objective import Embeddings
 from compresslab.tasks.text_data import TextSettings, preprocessing_of, require_ending, unlabelled
 from compresslab.tasks.text_notes import split_notes, text_notes
+from compresslab.tasks.tokens import Tokens
 from compresslab.user_code import CodeReference
 
 if TYPE_CHECKING:
     from compresslab.measure.text_preprocessing import Texts
     from compresslab.models.text_reading import TextReading
+    from compresslab.store import Store
     from compresslab.tasks.task import Task
 
 _FILES = ("csv", "jsonl", "parquet")
@@ -120,12 +122,18 @@ class TextEmbedding(TextSettings):
             )
         return self
 
-    def load(self, cache: Path, model: TextReading | None = None) -> Task:  # noqa: ARG002  nothing is fetched
+    def load(
+        self,
+        cache: Path,  # noqa: ARG002  nothing is fetched
+        model: TextReading | None = None,
+        store: Store | None = None,
+    ) -> Task:
         """Reads the texts, splits them by groups, and proves that the splits share nothing.
 
         Args:
             cache: As other tasks take it.
             model: What the folder of the pipeline's `model` says of reading texts.
+            store: Where ids of tokens and many texts are kept; None for all in memory.
 
         Raises:
             DataError: The data or the tokenizer is missing, broken, or cannot be used as asked.
@@ -136,7 +144,7 @@ class TextEmbedding(TextSettings):
         for split, given in (("validation", self.validation_pairs), ("test", self.test_pairs)):
             if given is not None:
                 parts[split] = given.parts(scored=self.metric not in RETRIEVAL_METRICS)["train"]
-        parts |= {split: Grouped(rows.texts, None) for split, rows in unlabelled(self).items()}
+        parts |= {split: Grouped(texts, None) for split, texts in unlabelled(self, store).items()}
         task = embedding_task(
             self.name or re.sub(r"[^\w.-]+", "_", self.pairs.place),
             parts,
@@ -149,8 +157,9 @@ class TextEmbedding(TextSettings):
             noun="texts",
         )
         benchmarks: dict[str, Texts] = {name: one.inputs for name, one in task.benchmarks.items()}  # type: ignore[misc]
-        notes = (*task.notes, *split_notes(task.splits, how, task.tokens), *text_notes(benchmarks, how))
-        return replace(task, notes=notes)
+        tokens = Tokens(store)
+        notes = (*task.notes, *split_notes(task.splits, how, tokens), *text_notes(benchmarks, how))
+        return replace(task, notes=notes, tokens=tokens)
 
 
 def _benchmark(name: str, source: TextBenchmark) -> Benchmark:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from compresslab.errors import DataError
+from compresslab.tasks.tokens import tokenised
 
 if TYPE_CHECKING:
     from compresslab.measure.text_preprocessing import TextPreprocessing, Texts
     from compresslab.tasks.task import Split
-    from compresslab.tasks.tokens import Tokens
+    from compresslab.tasks.tokens import Tokenised, Tokens
 
 Place = Callable[[int], str]
 """Says where a text stands, by its number."""
@@ -43,8 +44,7 @@ def split_notes(
         own = None if places is None else places.get(split.part)
         place = None if own is None else _by_row(own, split.rows)
         _require_short(f"`{name}`", texts, how, place)
-        made = tokens.of(split.digest, texts, how)
-        notes += _told(name, texts, made.rows(np.arange(len(texts))), how, place)
+        notes += _told(name, texts, tokens.of(split.digest, texts, how), how, place)
     return tuple(notes)
 
 
@@ -57,7 +57,7 @@ def text_notes(named: Mapping[str, Texts], how: TextPreprocessing) -> tuple[str,
     notes = []
     for name, texts in named.items():
         _require_short(f"`{name}`", texts, how, None)
-        notes += _told(f"`{name}`", texts, how.encode(texts), how, None)
+        notes += _told(f"`{name}`", texts, tokenised(texts, how), how, None)
     return tuple(notes)
 
 
@@ -80,24 +80,19 @@ def _require_short(name: str, texts: Texts, how: TextPreprocessing, place: Place
         )
 
 
-def _told(
-    name: str, texts: Texts, ids: Sequence[npt.NDArray[np.int32]], how: TextPreprocessing, place: Place | None
-) -> list[str]:
-    lengths = np.array([len(one) for one in ids])
-    empty = np.flatnonzero(lengths <= how.around)
+def _told(name: str, texts: Texts, made: Tokenised, how: TextPreprocessing, place: Place | None) -> list[str]:
+    empty = np.flatnonzero(made.ids.lengths <= how.around)
     if len(empty):
         more = f" ({len(empty)} texts have none)" if len(empty) > 1 else ""
         where = _where(f"`{name.strip('`')}`", texts, int(empty[0]), place)  # a benchmark's name has its quotes
         raise DataError(f"{where} has no token of its own{more}: nothing in it is read; leave it out")
     notes = []
-    full = np.flatnonzero(lengths >= how.max_length)
-    long = int((how.lengths(texts[full]) > how.max_length).sum()) if len(full) else 0  # type: ignore[arg-type]
-    if long:
+    if made.cut:
         notes.append(
-            f"{long} of {len(texts)} {name} texts ({100 * long / len(texts):.1f} %) have more than {how.max_length} "
-            f"tokens, and only the first {how.max_length} are read"
+            f"{made.cut} of {len(texts)} {name} texts ({100 * made.cut / len(texts):.1f} %) have more than "
+            f"{how.max_length} tokens, and only the first {how.max_length} are read"
         )
-    strange, share = how.unknown(ids)
+    strange, share = how.unknown(made.ids)
     if share >= _TOLD_SHARE:
         notes.append(
             f"{strange} of {len(texts)} {name} texts have parts that the tokenizer does not know, {100 * share:.1f} % "

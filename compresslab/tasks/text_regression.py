@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from compresslab.models.text_reading import TextReading
+    from compresslab.store import Store
     from compresslab.tasks.objective import Score
     from compresslab.tasks.task import Split, Task
 
@@ -30,19 +31,20 @@ class TextRegression(TextData):
     metric: ScoreMetric = "spearman"
     """What quality means: a rank correlation, Pearson's, or the share of the targets' variance that is explained."""
 
-    def load(self, cache: Path, model: TextReading | None = None) -> Task:
+    def load(self, cache: Path, model: TextReading | None = None, store: Store | None = None) -> Task:
         """Reads the data, splits it, and proves that the splits share nothing.
 
         Args:
             cache: Folder for what is fetched.
             model: What the folder of the pipeline's `model` says of reading texts.
+            store: Where ids of tokens and many texts are kept; None for all in memory.
 
         Raises:
             DataError: The data or the tokenizer is missing, broken, or cannot be used as asked.
             ModelError: The model does not fit the tokenizer.
         """
         how = preprocessing_of(self, model)
-        source = source_of(self, self.target, "targets", cache)
+        source = source_of(self, self.target, "targets", cache, store)
         targets = {part: scores(rows) for part, rows in source.parts.items()}
 
         def asked(splits: Mapping[str, Split], rows: np.ndarray) -> Score:
@@ -50,4 +52,4 @@ class TextRegression(TextData):
                 require_spread(source.name, splits[name])
             return score_objective(self.target, targets["train"][rows])
 
-        return text_task(self, how, source, targets, score_strata(targets["train"]), self.metric, asked)
+        return text_task(self, how, source, targets, score_strata(targets["train"]), self.metric, asked, store)

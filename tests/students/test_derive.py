@@ -1,5 +1,7 @@
 """Students made of tiny teachers: near them before any training, and as good a network as any other."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx_ir as ir
 import onnxruntime
@@ -71,7 +73,7 @@ def corpus(family="bert", texts=TEXTS):
         text = text.replace('"id": -1, "content": "[PAD]"', '"id": 1, "content": "[PAD]"').replace(
             '"pad_id": 0', '"pad_id": 1'
         )
-    return Corpus(texts, text, PAD[family], 16)
+    return Corpus([texts], text, PAD[family], 16)
 
 
 def outputs(model, batches):
@@ -167,12 +169,15 @@ def test_onnx_runtime_agrees_whatever_the_batch_and_length(tmp_path, family):
 def test_texts_that_the_trimmed_vocabulary_cannot_spell_are_counted(tmp_path):
     """`ü` is in the teacher's vocabulary, but not as a character of its own inside a word."""
     text = wordpiece().replace('"[unused0]"', '"über"')
-    seen = Corpus([*TEXTS, "die über dog"], text, 0, 16)
-    seen = Corpus(seen.texts, text.replace('"strip_accents": null', '"strip_accents": false'), 0, 16)
+    seen = Corpus([TEXTS, ["die über dog"]], text, 0, 16)
+    seen = Corpus(seen.parts, text.replace('"strip_accents": null', '"strip_accents": false'), 0, 16)
     made = derive(teacher(tmp_path, "bert"), FromTeacher(vocabulary=Trim(min_count=2)), seen)
     assert made.decisions["unspelt"] == 1
     assert "1 of 41 training texts have parts that the trimmed vocabulary cannot spell" in made.notes[-1]
-    assert unspelt(seen, made.corpus, ["über", "cat", "日本"]) == 1, "what the teacher cannot spell is not lost"
+    others = [["über", "cat", "日本"]]
+    assert unspelt(replace(seen, parts=others), replace(made.corpus, parts=others)) == 1, (
+        "what the teacher cannot spell is not lost"
+    )
 
 
 @pytest.mark.parametrize("settings", [{}, {"width": 12}, {"vocabulary": {"trim": {"min_count": 2}}},
@@ -252,7 +257,7 @@ def test_what_is_more_than_the_teacher_has(tmp_path, settings, told):
 def test_a_tokenizer_that_is_not_the_networks(tmp_path):
     """An id beyond the table would else read past its end."""
     text = wordpiece().replace('"[unused2]": 68', '"zz": 99')
-    seen = Corpus(["zz"], text, 0, 16)
+    seen = Corpus([["zz"]], text, 0, 16)
     with pytest.raises(ModelError, match="it is not this network's tokenizer"):
         derive(teacher(tmp_path, "bert"), FromTeacher(vocabulary=Trim(min_count=1)), seen)
 

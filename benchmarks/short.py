@@ -30,6 +30,7 @@ SHORT: Mapping[str, tuple[str, ...]] = {
         "stages[0].image.distill.epochs=2",
         "stages[0].image.distill.views=1",
         "stages[0].text.distill.epochs=1",
+        "stages[0].text.distill.transfer_ratio=0.5",
         "stages[1].image.prune.recover.epochs=1",
         "stages[1].image.prune.recover.views=1",
         "stages[2].image.quantize.qat.epochs=1",

@@ -91,7 +91,7 @@ def _told(
         raise DataError(f"{where} has no token of its own{more}: nothing in it is read; leave it out")
     notes = []
     full = np.flatnonzero(lengths >= how.max_length)
-    long = int((how.lengths(texts[full]) > how.max_length).sum()) if len(full) else 0  # type: ignore[arg-type]
+    long = int((how.lengths(texts[full]) > how.max_length).sum()) if len(full) else 0
     if long:
         notes.append(
             f"{long} of {len(texts)} {name} texts ({100 * long / len(texts):.1f} %) have more than {how.max_length} "

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from compresslab import (
-    ArtifactError,
     BadInput,
     BenchPoint,
     Budget,
@@ -359,7 +358,7 @@ def test_a_budget_on_what_is_not_measured_is_refused_first(
 def test_a_bench_of_a_graph_that_is_not_there_ends_before_the_training(copied_run, monkeypatch):
     monkeypatch.setattr("compresslab.distillation.learning.fit", lambda *_, **__: pytest.fail("trained first"))
     bench = BenchSettings(points=(BenchPoint(graph="text"),))
-    with pytest.raises(ArtifactError, match="`text`"):
+    with pytest.raises(ConfigError, match="there is no graph `text`; allowed is `model`"):
         run(replace(copied_run.pipeline, bench=bench, seed=5), copied_run.out)
 
 

@@ -181,6 +181,8 @@ def _require_classes(parts: Mapping[str, TextRows], found: Mapping[str, Sequence
             f"{parts[part].place(row)}: the label is {found[part][row]}, and classes are names or whole numbers from "
             "0; write them so, or give the task as `text_regression`"
         )
+    if "train" not in found:  # data that is measured with has the labels of the model
+        return
     known = set(found["train"])
     for part, labels in found.items():
         for row, label in enumerate(labels):

@@ -64,11 +64,11 @@ def test_texts_and_images_that_belong_together_point_the_same_way(command: Comma
     ("arguments", "said"),
     [
         (("predict", "tickets", "some.csv"), "some.csv: is a file, not a text; give a text itself, or a .txt file"),
-        (("predict", "tickets", " "), "an empty text has no answer"),
+        (("predict", "tickets", " "), "is empty, or nothing in it is read, so it has no answer; give a text"),
         (("predict", "colours", "red"), "it has several graphs, so name one: --graph image or text"),
         (("predict", "colours", "red", "--graph", "image"), "red: cannot be read as an image"),
         (("export", "tickets", "--format", "triton", "--measure"), "say how long it is, as `--dim sequence=128`"),
-        (("export", "tickets", "--format", "optimum"), "for models of images, but this one takes text; use --format"),
+        (("export", "tickets", "--format", "onnx", "--fold-preprocessing"), "is for models of images"),
     ],
 )
 def test_bad_input_ends_with_2_and_the_remedy(command: Command, arguments: tuple[str, ...], said: str) -> None:

@@ -66,7 +66,7 @@ def classifier(folder: Path) -> Artifact:
 def cut_classifier(folder: Path) -> Artifact:
     """Layers, units, tokens and ranks are gone: nothing that a configuration of the library's could describe."""
     model = ModelSpec(hf=str(save_distilbert(folder / "net"))).build(Signature("texts", 200, 3))
-    corpus = Corpus(TRAINED, (folder / "net" / "tokenizer.json").read_text(encoding="utf-8"), 0, LONGEST)
+    corpus = Corpus([TRAINED], (folder / "net" / "tokenizer.json").read_text(encoding="utf-8"), 0, LONGEST)
     asked = {"layers": [1], "ffn": 32, "vocabulary": {"trim": {"min_count": 30}}, "embedding_rank": 16}
     made = derive(model, FromTeacher.model_validate(asked), corpus)
     assert made.corpus is not None
@@ -96,7 +96,7 @@ def static_encoder(folder: Path) -> Artifact:
     """A table of vectors, which no network of transformers' is."""
     save_sentence_transformers(folder / "net")
     teacher = ModelSpec(sentence_transformers=str(folder / "net")).build(Signature("texts", 70, 8, any_width=True))
-    corpus = Corpus(TRAINED, (folder / "net" / "tokenizer.json").read_text(encoding="utf-8"), 0, LONGEST)
+    corpus = Corpus([TRAINED], (folder / "net" / "tokenizer.json").read_text(encoding="utf-8"), 0, LONGEST)
     made = derive_static(teacher, Static(width=12, vocabulary=None), corpus)
     return exported(folder / "model", made.model, reading(folder / "net" / "tokenizer.json"), embedding=True)
 

@@ -101,10 +101,6 @@ def test_plain_onnx_is_the_bundle_again(tickets: Artifact, colours: Artifact, tm
 
 
 def test_what_is_for_images_is_refused_for_texts(tickets: Artifact, colours: Artifact, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"this layout is for models of images, but this one takes text; use --format"):
-        export_bundle(tickets, tmp_path / "out", "optimum")
-    with pytest.raises(BadInput, match=r"it has image, text; use --format onnx"):
-        export_bundle(colours, tmp_path / "out", "optimum")
     with pytest.raises(BadInput, match="is for models of images, but this one takes text"):
         export_bundle(tickets, tmp_path / "out", "triton", fold="uint8-nhwc")
     with pytest.raises(BadInput, match=r"several graphs|one graph"):

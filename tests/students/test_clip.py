@@ -27,7 +27,7 @@ def teacher(request, libraries, tmp_path_factory):
 
 def corpus(teacher, texts=TEXTS):
     how = teacher.preprocessing
-    return Corpus(texts, how.file.read_text(encoding="utf-8"), how.pad_id, how.max_length)
+    return Corpus([texts], how.file.read_text(encoding="utf-8"), how.pad_id, how.max_length)
 
 
 def ids_of(read, texts):
@@ -115,7 +115,7 @@ def test_a_width_is_refused_with_what_is_possible(teacher):
 def test_a_tokenizer_of_words_cannot_be_trimmed(teacher):
     plain = json.loads(corpus(teacher).tokenizer)
     plain["model"] = {"type": "WordLevel", "vocab": plain["model"]["vocab"], "unk_token": "<|endoftext|>"}
-    read = Corpus(TEXTS, json.dumps(plain), teacher.preprocessing.pad_id, 24)
+    read = Corpus([TEXTS], json.dumps(plain), teacher.preprocessing.pad_id, 24)
     with pytest.raises(ModelError, match=r"a `WordLevel` tokenizer cannot be trimmed.*leave `vocabulary` out"):
         derive(teacher, FromTeacher.model_validate({"vocabulary": "trim"}), read)
 

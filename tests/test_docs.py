@@ -61,6 +61,7 @@ def test_the_page_on_distillation_names_every_loss() -> None:
         ("score_regression", "distillation"),
         ("pruning_latency", "pruning"),
         ("quantization_backends", "quantization"),
+        ("text", "texts"),
     ],
 )
 def test_tables_are_those_of_the_last_full_benchmark(name: str, page: str) -> None:

@@ -16,8 +16,10 @@ test-slow: $(READY) $(SERVERS)
 	$(BIN)/python -m pytest -m slow
 
 # Of the slow tests those that guard a contract and need nothing but this environment: what continuous integration runs.
+# The one left out asks a machine for a share of a tiny network's time, which a loaded one may not have, and takes minutes.
 test-contracts: $(READY)
-	$(BIN)/python -m pytest -m slow --ignore=tests/serving --ignore=tests/docker
+	$(BIN)/python -m pytest -m slow --ignore=tests/serving --ignore=tests/docker \
+	  --deselect tests/test_design.py::test_own_images_a_timm_model_and_a_latency_budget
 
 # Real servers to test with: MLServer and Triton need other versions of protobuf and numpy than the rest.
 servers: $(SERVERS)

@@ -99,7 +99,7 @@ def test_own_images_a_timm_model_and_a_latency_budget(tmp_path):
         tmp_path, PARTS, "task.image_classification.size=32", "stages.distill.epochs=1", "stages.distill.batch=32",
         "stages.prune.recover.epochs=1", "stages.prune.recover.batch=32", "stages.quantize.qat.epochs=1",
         "stages.quantize.qat.batch=32", "stages.quantize.sensitivity_samples=8",
-        "stages.prune.latency=0.85",  # of images so small most time is not the widths'
+        "stages.prune.latency=0.85", "stages.prune.round_to=32",  # as images are so small
     )  # fmt: skip
     kinds = [point["stage"] for point in found["points"]]
     assert kinds[:3] == ["baseline", "distill", "prune"]

@@ -148,7 +148,7 @@ def _sensitivity(results: Results) -> list[Element]:
     found = []
     for point in results["points"]:
         judged = point["decisions"].get("sensitivity")
-        if not (isinstance(judged, dict) and "groups" in judged):
+        if not (isinstance(judged, dict) and any(group["levels"] for group in judged.get("groups", ()))):
             continue
         title = f"{point['stage']} ({point['id']}): what each group's units are worth"
         picture = sensitivity.draw(cast("sensitivity.SensitivityResult", judged), "KL to the answers before the cut")

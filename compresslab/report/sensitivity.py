@@ -45,8 +45,10 @@ class SensitivityResult(TypedDict):
 def draw(result: SensitivityResult, measure: str) -> ElementTree.Element:
     """Draws the groups in the network's order, top to bottom, and what is removed of each from left to right.
 
+    Groups that have one width only, so that nothing could be judged, are left out.
+
     Args:
-        result: What was measured.
+        result: What was measured, of one group at least.
         measure: What the damage is, such as `KL to the teacher`.
 
     Raises:
@@ -59,13 +61,17 @@ def draw(result: SensitivityResult, measure: str) -> ElementTree.Element:
 def describe(result: SensitivityResult, measure: str) -> str:
     """The picture in words: what is most and least sensitive at half the units, or what comes nearest to it."""
     at_half = sorted(
-        ((_near_half(group), group["name"]) for group in result["groups"]), key=lambda one: one[0]["damage"]
+        ((_near_half(group), group["name"]) for group in _judged(result)), key=lambda one: one[0]["damage"]
     )
     least, most = at_half[0], at_half[-1]
     return (
         f"{measure}, by what is removed of each of {len(at_half)} groups alone. Most sensitive: {_told(*most)}. "
         f"Least sensitive: {_told(*least)}."
     )
+
+
+def _judged(result: SensitivityResult) -> list[GroupResult]:
+    return [group for group in result["groups"] if group["levels"]]
 
 
 def _near_half(group: GroupResult) -> LevelResult:
@@ -79,7 +85,7 @@ def _told(level: LevelResult, name: str) -> str:
 def _chart(result: SensitivityResult, measure: str) -> altair.LayerChart:
     import altair as alt
 
-    names = [group["name"] for group in result["groups"]]
+    names = [group["name"] for group in _judged(result)]
     rows = _rows(result, measure)
     across = alt.X("low:Q", scale=alt.Scale(domain=[0, 100], nice=False),
                    axis=alt.Axis(tickCount=5, grid=False, title=f"removed, % (darker: more {measure})"))  # fmt: skip

@@ -33,6 +33,14 @@ def test_cells_lie_where_the_levels_are_and_are_darker_for_more_damage():
     assert widths == pytest.approx([105, 105, 105, 210])
 
 
+def test_groups_of_one_width_are_left_out():
+    """A coarse `round_to` leaves narrow layers as they are: the report of such a run crashed."""
+    narrow = {"name": "narrow", "units": 16, "channels": 16, "levels": []}
+    with_it = {**RESULT, "groups": [narrow, *RESULT["groups"]]}
+    assert describe(with_it, "KL") == describe(RESULT, "KL")
+    assert "narrow" not in {"".join(element.itertext()) for element in draw(with_it, "KL").iter("text")}
+
+
 def test_long_names_keep_their_ends():
     texts = ["".join(element.itertext()) for element in draw(RESULT, "KL").iter("text")]
     assert "stem" in texts

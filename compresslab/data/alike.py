@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,12 @@ def blocks_alike(lengths: npt.NDArray[np.int64] | None, count: int, size: int) -
     """
     order = np.arange(count) if lengths is None else np.argsort(lengths, kind="stable")
     return [order[start : start + size] for start in range(0, count, size)]
+
+
+def in_order(parts: Sequence[npt.NDArray[Any]], blocks: Sequence[Rows]) -> npt.NDArray[Any]:
+    """What was made of each of the blocks, one row a sample, in the order of the samples again."""
+    joined: npt.NDArray[Any] = np.concatenate(parts)
+    return joined[np.argsort(np.concatenate(blocks), kind="stable")]
 
 
 def batches_alike(batches: Sequence[Rows], lengths: npt.NDArray[np.int64], rng: np.random.Generator) -> list[Rows]:

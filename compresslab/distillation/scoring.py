@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from compresslab.data.alike import blocks_alike
+from compresslab.data.alike import blocks_alike, in_order
 from compresslab.measure.metrics import metric_of
 
 if TYPE_CHECKING:
@@ -41,4 +41,4 @@ def predicted(
             inputs = torch.from_numpy(task.batch(split, rows[block], seed, mixup))
             parts.append(module(inputs).float().numpy())
     module.train(was_training)
-    return np.concatenate(parts)[np.argsort(np.concatenate(blocks), kind="stable")]
+    return in_order(parts, blocks)

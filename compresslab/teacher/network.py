@@ -12,13 +12,13 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from compresslab.data.alike import blocks_alike
+from compresslab.data.alike import blocks_alike, in_order
 from compresslab.digest import code_digest, digest_of, library_versions
 from compresslab.errors import ModelError
 from compresslab.models.taps import require_layers, tapped
 from compresslab.store import Store
 from compresslab.teacher.answers import OUTPUT, Answers, Cache, Question, require_columns
-from compresslab.teacher.records import Records, Writer, blocks, read, spot_checked
+from compresslab.teacher.records import Records, Writer, read, spot_checked
 from compresslab.world import on_main, wait
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class NetworkTeacher:
                 folder = stack.enter_context(self.store.writing(_KIND, key))
                 writers[name] = Writer(folder, samples, cache, logits=name == OUTPUT and not self.task.any_width)
             progress.start("teacher", samples)
-            for rows in blocks(samples, _BATCH if lengths is None else _WINDOW):
+            for rows in blocks_alike(None, samples, _BATCH if lengths is None else _WINDOW):
                 answered = asked.in_batches(rows, list(keys), None if lengths is None else lengths[rows], progress)
                 for name, values in answered.items():
                     if not np.isfinite(values).all():
@@ -160,14 +160,13 @@ class _Asked:
         self, rows: Rows, names: Sequence[str], lengths: npt.NDArray[np.int64] | None, progress: Progress
     ) -> dict[str, Floats]:
         """The network's own answers for many rows, those of a length together."""
-        blocks_of = blocks_alike(lengths, len(rows), _BATCH)
+        blocks = blocks_alike(lengths, len(rows), _BATCH)
         parts: dict[str, list[Floats]] = {name: [] for name in names}
-        for block in blocks_of:
+        for block in blocks:
             for name, values in self.live(rows[block], names).items():
                 parts[name].append(values)
             progress.advance(len(block))
-        back = np.argsort(np.concatenate(blocks_of), kind="stable")
-        return {name: np.concatenate(values)[back] for name, values in parts.items()}
+        return {name: in_order(values, blocks) for name, values in parts.items()}
 
     def live(self, rows: Rows, names: Sequence[str]) -> dict[str, Floats]:
         """The network's own answers for some rows."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,12 +121,6 @@ class Writer:
 def spot_checked(samples: int) -> npt.NDArray[np.int64]:
     """A few rows spread over a split, by which stored answers are held against the live teacher's."""
     return np.unique(np.linspace(0, samples - 1, _SPOT_CHECKED).astype(np.int64))
-
-
-def blocks(samples: int, size: int) -> Iterator[npt.NDArray[np.int64]]:
-    """All rows of a split, in order, `size` at a time."""
-    for start in range(0, samples, size):
-        yield np.arange(start, min(start + size, samples))
 
 
 def _shared_rest(logits: Floats, kept: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from compresslab.data.alike import batches_alike, blocks_alike
 
@@ -46,3 +47,10 @@ def test_blocks_go_from_short_to_long_and_lose_nobody():
 
 def test_samples_of_one_shape_stay_as_they_come():
     assert [list(block) for block in blocks_alike(None, 5, 2)] == [[0, 1], [2, 3], [4]]
+
+
+@pytest.mark.parametrize(("samples", "size"), [(1, 5), (5, 5), (6, 5), (23, 5)])
+def test_blocks_are_all_rows_in_order(samples, size):
+    parts = blocks_alike(None, samples, size)
+    assert np.concatenate(parts).tolist() == list(range(samples))
+    assert all(len(part) == size for part in parts[:-1])

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, logsumexp
 
+from compresslab.data.alike import blocks_alike
 from compresslab.errors import ModelError
 from compresslab.teacher import Cache
-from compresslab.teacher.records import Writer, blocks, read, spot_checked
+from compresslab.teacher.records import Writer, read, spot_checked
 
 RANDOM = np.random.default_rng(0)
 
@@ -23,7 +24,7 @@ def stored(tmp_path):
 
     def store(answers, cache, logits=True, block=7):
         writer = Writer(tmp_path, len(answers), cache, logits=logits)
-        for rows in blocks(len(answers), block):
+        for rows in blocks_alike(None, len(answers), block):
             writer.add(answers[rows])
         return read(tmp_path, answers.shape[1])
 
@@ -157,10 +158,3 @@ def test_spot_checks_are_spread_over_a_split(samples):
     rows = spot_checked(samples)
     assert len(rows) == min(samples, 16) == len(set(rows.tolist()))
     assert (rows[0], rows[-1]) == (0, samples - 1)
-
-
-@pytest.mark.parametrize(("samples", "size"), [(1, 5), (5, 5), (6, 5), (23, 5)])
-def test_blocks_are_all_rows_in_order(samples, size):
-    parts = list(blocks(samples, size))
-    assert np.concatenate(parts).tolist() == list(range(samples))
-    assert all(len(part) == size for part in parts[:-1])

@@ -115,29 +115,12 @@ def require_measured(pipeline: Pipeline, task: Task | TowersTask) -> None:
     Raises:
         ConfigError: With every such limit or point.
     """
-    known = (EXAMPLE, DATA, *task.sample_sets)
-    allowed = ", ".join(f"`{name}`" for name in known)
-    unknown = [
-        Problem(
-            pipeline.name, None, f"bench.points[{index}].inputs",
-            f"`{point.inputs}` is nothing that this task can be measured with{did_you_mean(point.inputs, known)}; "
-            f"allowed are {allowed}",
-        )
-        for index, point in enumerate(pipeline.bench.points) if point.inputs not in known
-    ]  # fmt: skip
-    if unknown:
-        raise ConfigError(unknown)
+    asked = pipeline.bench.points
+    inputs = (EXAMPLE, DATA, *task.sample_sets)
+    _require_known(pipeline, "inputs", [point.inputs for point in asked], inputs,
+                   "`{}` is nothing that this task can be measured with")  # fmt: skip
     graphs = tuple(pipeline.model.towers) or ("model",)
-    nowhere = [
-        Problem(
-            pipeline.name, None, f"bench.points[{index}].graph",
-            f"there is no graph `{point.graph}`{did_you_mean(point.graph, graphs)}; allowed "
-            f"{'are' if len(graphs) > 1 else 'is'} {', '.join(f'`{name}`' for name in graphs)}",
-        )
-        for index, point in enumerate(pipeline.bench.points) if point.graph not in graphs
-    ]  # fmt: skip
-    if nowhere:
-        raise ConfigError(nowhere)
+    _require_known(pipeline, "graph", [point.graph for point in asked], graphs, "there is no graph `{}`")
     if pipeline.model.towers and pipeline.bench.session == "auto":
         message = "is found for one graph, but there are two; give `default`, or the options themselves"
         raise ConfigError([Problem(pipeline.name, None, "bench.session", f"`auto` {message}")])
@@ -151,3 +134,17 @@ def require_measured(pipeline: Pipeline, task: Task | TowersTask) -> None:
             broken.append((name, "there is no such tower: the model is one network; give the limits without its name"))
     if broken:
         raise ConfigError([Problem(pipeline.name, None, f"budget.{key}", message) for key, message in broken])
+
+
+def _require_known(pipeline: Pipeline, key: str, given: Sequence[str], known: Sequence[str], told: str) -> None:
+    """Refuses what a point of the bench names and is not there; `told` says so of a name."""
+    allowed = f"allowed {'are' if len(known) > 1 else 'is'} {', '.join(f'`{name}`' for name in known)}"
+    unknown = [
+        Problem(
+            pipeline.name, None, f"bench.points[{index}].{key}",
+            f"{told.format(name)}{did_you_mean(name, known)}; {allowed}",
+        )
+        for index, name in enumerate(given) if name not in known
+    ]  # fmt: skip
+    if unknown:
+        raise ConfigError(unknown)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from compresslab.errors import ModelError
+from compresslab.models.json_file import read_json
 from compresslab.models.text_reading import told_of_tower
 from compresslab.wheels import local_folder
 
@@ -85,10 +85,7 @@ def _as_it_was_trained(folder: Path) -> ImageReading | None:
 
 
 def _read(source: str, file: Path, side: int, channels: int) -> ImageReading:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{file}: is damaged or cannot be read ({error}); copy it again") from error
+    found = read_json(file)
     if not isinstance(found, dict):
         raise ModelError(f"{file}: must hold an object, but holds a {type(found).__name__}; copy it again")
     plain: dict[str, Any] = {**_USUAL, **{key: value for key, value in found.items() if value is not None}}

@@ -15,6 +15,7 @@ from compresslab.errors import ModelError
 from compresslab.measure.text_preprocessing import TOKENIZER, TextPreprocessing
 from compresslab.models.builder import SentenceBuilder
 from compresslab.models.hf_net import fetched, open_hf, transformers_version
+from compresslab.models.json_file import read_json
 from compresslab.models.sentence_net import Activation, DenseLayer, Pooling, SentenceEncoder
 from compresslab.models.tokenizer_files import padding_of, require_own_tokenizer
 
@@ -260,11 +261,8 @@ def _lowers(tokenizer: Path | None) -> bool:
 
 def _json(path: Path, missing: Any = None) -> Any:
     """What the file holds; `missing` where there is none, unless that is None."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        if missing is not None:
-            return missing
-        raise ModelError(f"{path}: there is no such file; copy the whole directory") from error
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: is damaged, or cannot be read: {error}") from error
+    if path.exists():
+        return read_json(path)
+    if missing is not None:
+        return missing
+    raise ModelError(f"{path}: there is no such file; copy the whole directory")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from compresslab.errors import ModelError
 from compresslab.measure.artifact import MANIFEST, read_manifest
 from compresslab.measure.text_preprocessing import TOKENIZER, TextPreprocessing
+from compresslab.models.json_file import read_keys
 from compresslab.models.tokenizer_files import require_own_tokenizer
 from compresslab.wheels import local_folder
 
@@ -102,7 +102,7 @@ def hf_reading(source: str) -> TextReading:
         source,
         tokenizer,
         pad,
-        _limit(config, {} if said is None else _json(said)),
+        _limit(config, {} if said is None else read_keys(said)),
         label_names(config),
     )
 
@@ -122,7 +122,7 @@ def tower_reading(source: str) -> TextReading | None:
     config, tokenizer = tower_config(source, whole, "text-tower"), fetched(source, TOKENIZER)
     begin, _ = ends_of_texts(source, config, tokenizer)
     said = fetched(source, "tokenizer_config.json")
-    return TextReading(source, tokenizer, begin, _limit(config, {} if said is None else _json(said)), None)
+    return TextReading(source, tokenizer, begin, _limit(config, {} if said is None else read_keys(said)), None)
 
 
 def sentence_reading(folder: str) -> TextReading:
@@ -136,7 +136,7 @@ def sentence_reading(folder: str) -> TextReading:
     path = transformer_folder(Path(folder))
     known = hf_reading(str(path))
     limits = path / "sentence_bert_config.json"
-    length = _json(limits).get("max_seq_length") if limits.is_file() else None
+    length = read_keys(limits).get("max_seq_length") if limits.is_file() else None
     return replace(known, where=folder, limit=length if isinstance(length, int) else known.limit, labels=None)
 
 
@@ -148,7 +148,7 @@ def checkpoint_reading(folder: Path) -> TextReading | None:
         ArtifactError: The manifest is.
     """
     path = folder / "architecture.json"
-    plain = _json(path).get("preprocessing") if path.is_file() else None
+    plain = read_keys(path).get("preprocessing") if path.is_file() else None
     labels: tuple[str, ...] = ()
     how, place = None, folder
     if (folder / MANIFEST).is_file():
@@ -186,11 +186,3 @@ def _limit(config: Mapping[str, Any], said: Mapping[str, Any]) -> int | None:
     if isinstance(length, int | float) and 0 < length < _NO_LIMIT:
         limits.append(int(length))
     return min(limits, default=None)
-
-
-def _json(path: Path) -> Mapping[str, Any]:
-    try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: is damaged or cannot be read ({error}); copy it again") from error
-    return plain if isinstance(plain, dict) else {}

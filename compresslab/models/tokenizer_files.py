@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compresslab.errors import ModelError
+from compresslab.models.json_file import read_keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +22,7 @@ def padding_of(tokenizer: Path) -> int | None:
     Raises:
         ModelError: A file is damaged.
     """
-    plain = _json(tokenizer)
+    plain = read_keys(tokenizer)
     padding = plain.get("padding")
     padding = padding if isinstance(padding, dict) else {}
     name = _named(tokenizer).get("pad_token", padding.get("pad_token"))
@@ -69,7 +69,7 @@ def require_own_tokenizer(where: str, tokenizer: Path, pad_id: int | None) -> No
 
 def _vocabulary(tokenizer: Path) -> dict[str, int]:
     """The id of every token; empty of kinds that do not number them by name."""
-    plain = _json(tokenizer)
+    plain = read_keys(tokenizer)
     model = plain.get("model")
     vocab = model.get("vocab") if isinstance(model, dict) else None
     return {**vocab, **_added(plain)} if isinstance(vocab, dict) else {}
@@ -82,14 +82,6 @@ def _added(plain: Mapping[str, Any]) -> dict[str, int]:
 def _named(tokenizer: Path) -> dict[str, str]:
     """Special tokens by what tokenizer_config.json calls them."""
     path = tokenizer.with_name("tokenizer_config.json")
-    found = _json(path) if path.is_file() else {}
+    found = read_keys(path) if path.is_file() else {}
     named = {key: one.get("content") if isinstance(one, dict) else one for key, one in found.items()}
     return {key: one for key, one in named.items() if key.endswith("_token") and isinstance(one, str)}
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: is damaged, or cannot be read ({error}); copy it again") from error
-    return plain if isinstance(plain, dict) else {}

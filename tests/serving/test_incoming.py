@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,7 @@ from hypothesis import strategies as st
 from compresslab.errors import DataError
 from compresslab.measure.artifact import GraphInfo, TensorInfo
 from compresslab.serving.incoming import feed, outputs_wanted
-
-
-@dataclass(frozen=True)
-class Tensor:
-    name: str
-    datatype: str
-    shape: list[int]
-    data: Any
+from tests.serving.tensors import Tensor
 
 
 def graph(dtype: str = "float32", batch: int | str = "batch") -> GraphInfo:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,8 @@ from compresslab.serving import export_bundle
 from compresslab.serving.exporting import Backend
 from compresslab.serving.mlserver_layout import MODEL_SETTINGS
 from compresslab.serving.texts import texts_of
+from tests.serving.tensors import Tensor
 from tests.text_bundles import classifier, towers
-
-
-@dataclass(frozen=True)
-class Tensor:
-    name: str
-    datatype: str
-    shape: list[int]
-    data: Any
 
 
 def text(shape: list[int], data: Any) -> Tensor:

@@ -15,6 +15,7 @@ from compresslab.errors import ModelError
 from compresslab.measure.text_preprocessing import unknown_id
 from compresslab.models.architecture import describe, rebuild
 from compresslab.models.builder import StaticBuilder, construct_again
+from compresslab.students.dropout import without_dropout
 from compresslab.students.embedding import factorise_words, keep_tokens, rows
 from compresslab.students.ffn import narrow_mlps
 from compresslab.students.layers import keep_layers
@@ -141,7 +142,8 @@ def derive(
         raise ModelError(
             "`width`, `vocabulary` and `embedding_rank` are for networks that read texts; leave them out here"
         )
-    model = keep_layers(teacher, settings.layers) if settings.layers is not None else teacher
+    model = teacher if settings.dropout else without_dropout(teacher)
+    model = keep_layers(model, settings.layers) if settings.layers is not None else model
     made = Derived(model)
     if isinstance(seen, Corpus) and settings.vocabulary is not None:
         made = _trimmed(made, settings.vocabulary, seen)

@@ -281,3 +281,13 @@ def test_settings_round_trip():
     for plain in (ALL, {"vocabulary": {"trim": {"min_count": 2}}}, {"vocabulary": {"trim": None}}):
         made = FromTeacher.model_validate(plain)
         assert FromTeacher.model_validate(made.model_dump(mode="json")) == made
+
+
+@pytest.mark.parametrize("dropout", [False, True])
+def test_the_teachers_dropout_is_left_behind_unless_it_is_asked_for(tmp_path, dropout):
+    made = derive(teacher(tmp_path / "a", "bert"), FromTeacher(layers=(0, 2), dropout=dropout), corpus()).model
+    save(made, tmp_path / "student")  # a later stage trains what it loads
+    module = load(tmp_path / "student").module
+    with torch.inference_mode():
+        trained, served = module.train()(ids("bert")), module.eval()(ids("bert"))
+    assert torch.equal(trained, served) is not dropout

@@ -16,7 +16,7 @@ SHORT: Mapping[str, tuple[str, ...]] = {
         "task.text_embedding.calibration=64",
         *(
             f"task.text_embedding.benchmarks.{name}.python=package_data.retrieval:few_{name}"
-            for name in ("news", "reviews", "lee")
+            for name in ("news", "reviews", "news_sentences", "review_sentences", "lee")
         ),
         "stages.distill.epochs=1",
         "stages.distill.student.from_teacher.vocabulary.trim.min_count=1",

@@ -20,6 +20,8 @@ from compresslab.tasks.task import metric_digest
 from compresslab.world import on_main
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from compresslab.measure.artifact import Artifact
     from compresslab.measure.bench import BenchSettings
     from compresslab.measure.evaluate import Answers
@@ -41,13 +43,19 @@ class Measurements:
         store: Where they are kept.
         task: Whose validation and test splits, and whose benchmarks, quality is measured on.
         bench: How latency is measured.
+        doubted: Whether a measurement of another run is not to be relied upon, as its machine was too loud; then it is
+            made again.
 
     Raises:
         DataError: A split has no labels.
     """
 
-    def __init__(self, store: Store, task: Task | TowersTask, bench: BenchSettings) -> None:
+    def __init__(
+        self, store: Store, task: Task | TowersTask, bench: BenchSettings,
+        doubted: Callable[[Artifact, Measurement], bool] = lambda artifact, measurement: False,
+    ) -> None:  # fmt: skip
         self._store = store
+        self._doubted = doubted
         self._task = task
         self._bench = bench
         self._made: set[str] = set()
@@ -80,7 +88,10 @@ class Measurements:
         key = self._key((artifact, parent, baseline, teacher, control), splits)
         found = self._store.find(_KIND, key)
         if found is not None:
-            return from_json(json.loads((found / _FILE).read_text(encoding="utf-8"))), key not in self._made
+            measurement = from_json(json.loads((found / _FILE).read_text(encoding="utf-8")))
+            if key in self._made or not self._doubted(artifact, measurement):
+                return measurement, key not in self._made
+            self._store.discard(_KIND, key)
         measurement = self._measurer.measure(artifact, parent, baseline, teacher, splits, control)
         measurement = replace(measurement, integer_operators=self._timed(artifact, measurement.integer_operators))
         with self._store.writing(_KIND, key) as folder:

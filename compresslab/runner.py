@@ -26,7 +26,7 @@ from compresslab.keys import Keys
 from compresslab.launcher import started_alone
 from compresslab.lines import Lines, digest_of_model
 from compresslab.measure.artifact import Artifact, load_artifact, write_manifest
-from compresslab.measure.budget import check
+from compresslab.measure.budget import check, too_loud
 from compresslab.measure.frontier import FrontierPoint, frontier, select, ties
 from compresslab.measure.machine import SLOW_INT8, fast_int8
 from compresslab.measure.measurement import Measurement
@@ -120,7 +120,7 @@ class _Run:
         self.lines = Lines(pipeline, self.task, self.store, self.device, self.progress)
         self.exports = self.lines.exports
         self.nodes = Nodes(self.store, self.exports.candidate)
-        self.measurements = Measurements(self.store, self.task, pipeline.bench)
+        self.measurements = Measurements(self.store, self.task, pipeline.bench, self._doubted)
         quantized = any(stage.kind == "quantize" for stage in (*pipeline.stages, *pipeline.references))
         if quantized and not fast_int8(self.measurements.machine):
             self.progress.note(f"this processor is slow with int8: {SLOW_INT8}")
@@ -332,6 +332,12 @@ class _Run:
             budget=check(self.pipeline.budget, measurement, artifact.bytes),
             reference=reference,
         )
+
+    def _doubted(self, artifact: Artifact, found: Measurement) -> bool:
+        doubted = too_loud(self.pipeline.budget, found, artifact.bytes)
+        if doubted:
+            self.progress.note("the machine was too loud for a limit on time to be settled: that is measured again")
+        return doubted
 
     def _judged(self, point: Point) -> FrontierPoint:
         latency = point.measurement.latency[0]

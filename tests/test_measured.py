@@ -47,3 +47,30 @@ def test_the_control_is_part_of_what_a_measurement_is_kept_under(
         None, Estimate(1.0, 0.0, 9.0, 10), Estimate(2.0, 0.0, 9.0, 10), Estimate(1.0, 0.0, 9.0, 10),
     ]  # fmt: skip
     assert [control for *_, control in asked] == ["-", "1", "2"], "the last one is read from the store"
+
+
+def test_what_a_loud_machine_measured_is_measured_again_by_the_next_run_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an open limit stays open for ever, however quiet the machine is by now."""
+    made: list[float] = []
+
+    def measure(self: Measurer, *arguments: Any) -> Measurement:
+        made.append(float(len(made)))
+        return Measurement({}, (), made[-1], {})
+
+    monkeypatch.setattr(Measurer, "measure", measure)
+    task, this = tiny_task(tmp_path), Named("this")
+
+    def run(loud: tuple[float, ...]) -> Measurements:
+        return Measurements(
+            Store(tmp_path / "store"), task, BenchSettings(), lambda _, found: found.peak_rss_mb in loud
+        )
+
+    def obtained(measurements: Measurements) -> tuple[float, bool]:
+        found, cached = measurements.obtain(this, None, None, None)  # type: ignore[arg-type]
+        return found.peak_rss_mb, cached
+
+    first = run(loud=(0.0,))
+    assert [obtained(first), obtained(first)] == [(0.0, False), (0.0, False)], "a run measures once"
+    assert [obtained(run(loud=(0.0,))), obtained(run(loud=(0.0,)))] == [(1.0, False), (1.0, True)]

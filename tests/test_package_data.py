@@ -95,7 +95,9 @@ def test_queries_and_documents_are_numbered_by_group(home: Path, monkeypatch: py
     articles = [["a", "b", "c", "d", "left over"], ["alone"], ["a", "e", "f"]]
     monkeypatch.setattr(retrieval.texts, "articles", lambda _: articles)
     # `a` of the third article was said before, so it is nobody's query there.
-    assert retrieval.news() == {"texts": ["a", "b", "c", "d", "e", "f"], "groups": [-1, 0, -1, 0, -2, 1]}
+    assert retrieval.news_sentences() == {"texts": ["a", "b", "c", "d", "e", "f"], "groups": [-1, 0, -1, 0, -2, 1]}
+    # Of a single sentence there is no other half.
+    assert retrieval.news() == {"texts": ["a c left over", "b d", "e", "f"], "groups": [-1, 0, -2, 1]}
 
 
 def test_held_out_packages_are_in_no_training_text(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +131,10 @@ def test_few_of_everything_are_whole_pairs(home: Path, monkeypatch: pytest.Monke
     assert len(packages["validation_texts"]) == 100
     assert packages["test_groups"][-2:] == [-75, 74]
     monkeypatch.setattr(retrieval.texts, "articles", lambda _: [[str(number) for number in range(50)]])
-    assert retrieval.few_news() == retrieval.few_reviews() == {"texts": ["0", "1"], "groups": [-1, 0]}
+    sentences = {"texts": ["0", "1"], "groups": [-1, 0]}
+    assert retrieval.few_news_sentences() == retrieval.few_review_sentences() == sentences
+    monkeypatch.setattr(retrieval.texts, "articles", lambda _: [[f"{one} asks", f"{one} says"] for one in range(20)])
+    assert retrieval.few_news() == retrieval.few_reviews() == {"texts": ["0 asks", "0 says"], "groups": [-1, 0]}
     monkeypatch.setattr(retrieval.texts, "lee", lambda: [("a", str(number), number / 50) for number in range(50)])
     assert retrieval.few_lee() == {"texts": ["a", "0", "a", "1"], "scores": [0.0, 0.0, 0.02, 0.02]}
     monkeypatch.setattr(movies, "movie_lines", lambda: [(str(number), float(number)) for number in range(40)])

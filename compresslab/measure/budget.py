@@ -22,6 +22,8 @@ _Share = Annotated[float, Field(ge=0.0, le=1.0)]
 _Correlation = Annotated[float, Field(ge=-1.0, le=1.0)]
 _Drop = Annotated[float, Field(ge=-1.0, le=1.0)]
 
+# Of a timing, either way: what is wider than this says that the machine was loud, not that the model is at its limit.
+_LOUD = 0.1
 _VALIDATION = "validation"
 _NO_TEACHER = "the teacher has no answers there, or none that are right"
 _PERCENTILES = ("p50", "p90", "p99")
@@ -189,6 +191,20 @@ def check(budget: Budget | None, measurement: Measurement, artifact_bytes: int) 
     if missed:
         status = "fail" if any(limit.status == "fail" for limit in missed) else "inconclusive"
     return BudgetResult(status, tuple(str(limit) for limit in missed))
+
+
+def too_loud(budget: Budget | None, measurement: Measurement, artifact_bytes: int) -> bool:
+    """Whether a limit on time is left open by an interval that reaches more than a tenth beyond what was measured.
+
+    On a quieter machine the same model may well pass or fail for certain. One that is at its limit in a narrow interval
+    is not asked again: whoever measures until it passes has measured luck.
+    """
+    timed = {"speedup", *(f"{name}_ms" for name in _PERCENTILES)}
+    return budget is not None and any(
+        limit.status == "inconclusive" and _key(limit.key) in timed and limit.measured is not None
+        and max(limit.measured.high / limit.measured.value - 1, 1 - limit.measured.low / limit.measured.value) > _LOUD
+        for limit in _cost_limits(budget, measurement, artifact_bytes)
+    )  # fmt: skip
 
 
 def benchmark_keys(measurement: Measurement) -> tuple[str, ...]:

@@ -41,8 +41,23 @@ def few_packages() -> dict[str, Any]:
 
 
 def news() -> dict[str, Any]:
-    """Every second sentence of an editorial has to find the others of the same editorial."""
-    return _of_articles("news")
+    """One half of a newspaper's editorial, every second sentence, has to find the other half."""
+    return _of_halves("news")
+
+
+def reviews() -> dict[str, Any]:
+    """One half of a product's review, every second sentence, has to find the other half."""
+    return _of_halves("reviews")
+
+
+def news_sentences() -> dict[str, Any]:
+    """Every second sentence of an editorial has to find any of the others of the same editorial."""
+    return _of_sentences("news")
+
+
+def review_sentences() -> dict[str, Any]:
+    """Every second sentence of a product's review has to find any of the others of the same review."""
+    return _of_sentences("reviews")
 
 
 def few_news() -> dict[str, Any]:
@@ -50,14 +65,19 @@ def few_news() -> dict[str, Any]:
     return {name: _first(values) for name, values in news().items()}
 
 
-def reviews() -> dict[str, Any]:
-    """Every second sentence of a product's review has to find the others of the same review."""
-    return _of_articles("reviews")
-
-
 def few_reviews() -> dict[str, Any]:
     """A twentieth of `reviews`."""
     return {name: _first(values) for name, values in reviews().items()}
+
+
+def few_news_sentences() -> dict[str, Any]:
+    """A twentieth of `news_sentences`."""
+    return {name: _first(values) for name, values in news_sentences().items()}
+
+
+def few_review_sentences() -> dict[str, Any]:
+    """A twentieth of `review_sentences`."""
+    return {name: _first(values) for name, values in review_sentences().items()}
 
 
 def simlex() -> dict[str, Any]:
@@ -85,15 +105,26 @@ def _first(values: list[Any]) -> list[Any]:
     return values[: len(values) // 40 * 2]
 
 
-def _of_articles(kind: str) -> dict[str, Any]:
-    told, seen = [], set[str]()
-    for article in texts.articles(kind):
-        # What two articles say alike has no one place to be found in.
-        sentences = [one for one in dict.fromkeys(article) if one not in seen]
-        seen.update(sentences)
-        told.append(list(zip(sentences[::2], sentences[1::2], strict=False)))
+def _of_halves(kind: str) -> dict[str, Any]:
+    halves = ([" ".join(one[::2]), " ".join(one[1::2])] for one in _articles(kind) if len(one) > 1)
+    found = _of_groups([[(query, document)] for query, document in halves])
+    return {"texts": found[0], "groups": found[1]}
+
+
+def _of_sentences(kind: str) -> dict[str, Any]:
+    told = [list(zip(one[::2], one[1::2], strict=False)) for one in _articles(kind)]
     found = _of_groups([pairs for pairs in told if pairs])
     return {"texts": found[0], "groups": found[1]}
+
+
+def _articles(kind: str) -> list[list[str]]:
+    """Their sentences; what two articles say alike has no one place to be found in, so that only the first has it."""
+    told, seen = [], set[str]()
+    for article in texts.articles(kind):
+        sentences = [one for one in dict.fromkeys(article) if one not in seen]
+        seen.update(sentences)
+        told.append(sentences)
+    return told
 
 
 def _of_groups(groups: Sequence[Iterable[tuple[str, str]]]) -> tuple[list[str], list[int]]:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydantic import ValidationError
 
 from compresslab.errors import ConfigError
-from compresslab.measure.budget import Budget, Limits, Status, check, unmeasured
+from compresslab.measure.budget import Budget, Limits, Status, check, too_loud, unmeasured
 from compresslab.measure.gate_budget import GateBudget
 from compresslab.measure.measurement import Estimate
 
@@ -61,6 +62,26 @@ def test_a_limit_is_compared_with_the_whole_interval(
     result = check(limits(**keys), make_measurement(), 95_000)
     assert result.status == status
     assert len(result.violations) == (status != "pass")
+
+
+@pytest.mark.parametrize(
+    ("keys", "interval", "loud"),
+    [
+        ({"speedup": 10.0}, (15.5, 8.67, 21.0), True),
+        ({"speedup": 15.5}, (15.5, 15.0, 16.0), False),  # at the limit, and well measured
+        ({"speedup": 8.0}, (15.5, 8.67, 21.0), False),  # loud, but kept for certain
+        ({"speedup": 25.0}, (15.5, 8.67, 21.0), False),  # loud, but missed for certain
+        ({"accuracy": 0.92}, (15.5, 8.67, 21.0), False),  # open, but not a matter of time
+    ],
+)
+def test_only_a_loud_machine_that_leaves_a_limit_on_time_open_is_asked_again(
+    keys: dict[str, Any], interval: tuple[float, float, float], loud: bool, make_measurement: Make
+) -> None:
+    found = make_measurement()
+    assert found.versus_baseline is not None
+    found = replace(found, versus_baseline=replace(found.versus_baseline, speedup=Estimate(*interval)))
+    assert too_loud(limits(**keys), found, 95_000) is loud
+    assert not too_loud(None, found, 95_000)
 
 
 def test_one_failure_fails_and_one_doubt_is_a_doubt(make_measurement: Make) -> None:

@@ -44,7 +44,7 @@ class Measurements:
         task: Whose validation and test splits, and whose benchmarks, quality is measured on.
         bench: How latency is measured.
         doubted: Whether a measurement of another run is not to be relied upon, as its machine was too loud; then it is
-            made again.
+            made again. None relies on all.
 
     Raises:
         DataError: A split has no labels.
@@ -52,7 +52,7 @@ class Measurements:
 
     def __init__(
         self, store: Store, task: Task | TowersTask, bench: BenchSettings,
-        doubted: Callable[[Artifact, Measurement], bool] = lambda artifact, measurement: False,
+        doubted: Callable[[Artifact, Measurement], bool] | None = None,
     ) -> None:  # fmt: skip
         self._store = store
         self._doubted = doubted
@@ -89,7 +89,7 @@ class Measurements:
         found = self._store.find(_KIND, key)
         if found is not None:
             measurement = from_json(json.loads((found / _FILE).read_text(encoding="utf-8")))
-            if key in self._made or not self._doubted(artifact, measurement):
+            if key in self._made or self._doubted is None or not self._doubted(artifact, measurement):
                 return measurement, key not in self._made
             self._store.discard(_KIND, key)
         measurement = self._measurer.measure(artifact, parent, baseline, teacher, splits, control)

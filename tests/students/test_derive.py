@@ -212,6 +212,27 @@ def test_a_static_student(tmp_path, settings):
         assert rare > common
 
 
+class Wide(torch.nn.Module):
+    """Embeddings 200 wide, of more passes than one only where they are wanted."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.passes = torch.nn.Embedding(200, 200), 0
+
+    def forward(self, given):
+        self.passes += 1
+        return self.table(given).mean(1)
+
+
+@pytest.mark.parametrize("trimmed", [{}, {"vocabulary": {"trim": {"min_count": 1000}}}])
+def test_a_table_that_is_wider_than_its_tokens_is_refused_before_a_pass_for_each(trimmed):
+    whole, seen = TorchModel(Wide().eval(), {}), corpus()
+    remedy = "fewer, or lower `min_count`" if trimmed else "fewer$"
+    with pytest.raises(ModelError, match=rf"are 200 wide and there are \d+ tokens that tell .*; give \d+ or {remedy}"):
+        derive_static(whole, Static.model_validate({"width": 150, **trimmed}), seen)
+    assert whole.module.passes == 1
+
+
 def test_layers_and_mlps_of_images_and_classifiers(tmp_path):
     """Networks that are no sentence encoders: timm's ViT, transformers' ViT and BERT with a head."""
     import transformers

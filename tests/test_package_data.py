@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import tarfile
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,39 @@ def _written(path: Path, content: str | bytes) -> None:
 
 def _described(name: str, synopsis: str, body: str) -> str:
     return f"Package: {name}\nDescription-md5: 0\nDescription-en: {synopsis}\n {body}\n .\n A second paragraph.\n"
+
+
+def test_the_index_of_debians_archive_is_fetched_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For each package anew it took longer than all packages."""
+    from package_data import fetching
+
+    from compresslab.data import debian
+
+    commands: list[list[str]] = []
+
+    def run(command: list[str], *, cwd: Path, **_options: object) -> None:
+        commands.append(command)
+        lists = next((Path(word.partition("=")[2]) for word in command if word.startswith("Dir::State::Lists=")), None)
+        if command[-1] == "update":
+            assert lists is not None
+            (lists / "main_Translation-en").write_text("Package: foo\n")
+        if "download" in command:
+            assert lists is not None
+            assert (lists / "main_Translation-en").is_file()
+            (cwd / f"{command[-1]}_1_all.deb").touch()
+        if "-x" in command:
+            (Path(command[-1]) / "usr").mkdir()
+
+    monkeypatch.setattr(debian.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(debian.subprocess, "run", run)
+    monkeypatch.setattr(fetching, "_index", cache(fetching._index.__wrapped__))
+    for _ in range(2):
+        for name in ("fortunes", "dict-foldoc"):
+            assert (fetching.debian_package(name) / "usr").is_dir()
+        assert fetching.debian_descriptions().read_text() == "Package: foo\n"
+    assert sum(command[-1] == "update" for command in commands) == 1
+    assert len(commands) == 5, "and each package once"
+    assert (home / "debian-fortunes").is_dir()
 
 
 def test_glosses_are_parted_into_definitions_and_examples(home: Path, texts: ModuleType) -> None:

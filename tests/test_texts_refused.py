@@ -21,6 +21,7 @@ PAIRS = [(f"the cat sat {a} {b}", f"a dog on {a} {b} mat") for a in "abcdefgh" f
 TOKENS = "transformer.encoder.layer.1"
 DISTIL = {"epochs": 1, "batch": 8}
 ENCODER = {"sentence_transformers": "./encoder"}
+WIDE = {"sentence_transformers": "./wide"}
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,8 @@ def folder(tmp_path_factory):
     save_distilbert(folder / "model")
     (folder / "encoder").mkdir()
     save_sentence_transformers(folder / "encoder")
+    (folder / "wide").mkdir()
+    save_sentence_transformers(folder / "wide", dense=100)
     columns = ("query", "document")
     write_csv(folder / "pairs.csv", *map(list, zip(*PAIRS, strict=True)), columns)
     write_csv(folder / "few.csv", *map(list, zip(*[(f"sat {a}", f"on {a}") for a in "abc"], strict=True)), columns)
@@ -54,6 +57,10 @@ def feature(kind):
     if kind == "hidden_states":
         between = {key: [name] for key, name in between.items()}
     return {"distill": {**DISTIL, "losses": [{"embedding": {}}, {kind: between}]}}
+
+
+def static(width, **more):
+    return {"distill": {**DISTIL, "student": {"static": {"width": width, **more}}}}
 
 
 REFUSED = {
@@ -96,6 +103,17 @@ REFUSED = {
     "a table of tokens for classes": (
         {"task": CLASSES, "model": {"hf": "./model"}, "stages": [{"distill": {**DISTIL, "student": {"static": {}}}}]},
         r"stages\[0\]\.distill: student: `static` makes embeddings, and the task asks for none",
+    ),
+    "a table that is wider than what it is made of": (
+        {"task": embedding(), "model": WIDE, "stages": [static(101)]},
+        r"stages\[0\]\.distill: student: `width` is 101, but the teacher's embeddings are 100 wide and there are \d+ ",
+    ),
+    "a table that is wider than its tokens": (
+        {"task": embedding(), "model": WIDE, "stages": [static(90)]}, r"100 wide and there are \d\d tokens that tell "
+    ),
+    "a table that is wider than the tokens that are left": (
+        {"task": embedding(), "model": WIDE, "stages": [static(64, vocabulary={"trim": {"min_count": 40}})]},
+        r"there are \d\d tokens that tell texts apart; give \d\d or fewer, or lower `min_count`",
     ),
     "a token that must occur never": (
         {

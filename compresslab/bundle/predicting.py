@@ -171,6 +171,10 @@ def _texts(given: str) -> list[str] | None:
                 f"{given}: is a file, not a text; give a text itself, or a .txt file with one a line; of a table take "
                 "the column of its texts"
             )
+        try:
+            given.encode()
+        except UnicodeEncodeError as error:  # bytes of a command line that are no UTF-8, or what JSON spelled
+            raise DataError(f"{given!a}: is not UTF-8; give the text as UTF-8, or in a .txt file") from error
         return [given]
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()

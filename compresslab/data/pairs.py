@@ -13,7 +13,7 @@ from compresslab.data.arrays import checked_images
 from compresslab.data.decoding import Files, decode, listing_digest
 from compresslab.data.features import checked_features
 from compresslab.data.pair_tables import PairTable, read_pairs
-from compresslab.data.table_rows import blank
+from compresslab.data.table_rows import blank, half_letter
 from compresslab.errors import DataError, did_you_mean
 from compresslab.user_code import call
 
@@ -165,6 +165,9 @@ def _texts(where: str, given: Any) -> Samples:
     for row, text in enumerate(texts):
         if not isinstance(text, str) or blank(text):
             raise DataError(f"{where}, row {row}: must be a text that is not empty, but is {text!r}; leave it out")
+        half = half_letter(text)
+        if half:
+            raise DataError(f"{where}, row {row}: the text {half}, or leave it out")
     if not texts:
         raise DataError(f"{where}: there are none")
     return as_texts(texts)

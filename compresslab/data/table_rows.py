@@ -59,6 +59,17 @@ def blank(text: str) -> bool:
     return not any(letter.isprintable() and not letter.isspace() for letter in text)
 
 
+def half_letter(text: str) -> str:
+    """What to say of a text with half of a surrogate pair in it, which JSON can spell, not UTF-8; else nothing."""
+    if text.isascii():
+        return ""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"has {text[error.start]!a}, half of a surrogate pair, which is no letter; write the letter whole"
+    return ""
+
+
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     """The lines of a text file, numbered from 1, without what ends them.
 

@@ -190,7 +190,7 @@ def _require_columns(where: str, table: Any, columns: Sequence[str]) -> None:
 
 def _checked(texts: list[Any], place: Callable[[int], str]) -> Texts:
     for row, text in enumerate(texts):
-        if not isinstance(text, str) or tables.blank(text):
+        if not isinstance(text, str) or tables.blank(text) or tables.half_letter(text):
             empty = sum(1 for one in texts if isinstance(one, str) and tables.blank(one))
             _text(text, place, row, f" ({empty} texts are)" if empty > 1 else "")
     return as_texts(texts)
@@ -200,6 +200,9 @@ def _text(value: Any, place: Callable[[int], str], row: int, more: str = "") -> 
     if not isinstance(value, str):
         found = "nothing" if value is None else f"a {type(value).__name__}"
         raise DataError(f"{place(row)}: the text is {found}; give a string, or leave the row out")
+    half = tables.half_letter(value)
+    if half:
+        raise DataError(f"{place(row)}: the text {half}, or leave the row out")
     if tables.blank(value):
         raise DataError(f"{place(row)}: the text is empty{more}; leave such rows out")
     return value

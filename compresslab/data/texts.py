@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from compresslab.data.hub_texts import fetch_texts
 from compresslab.data.many_texts import rows_of_file, rows_of_saved
-from compresslab.data.table_rows import blank
+from compresslab.data.table_rows import blank, half_letter
 from compresslab.data.text_rows import TextRows
 from compresslab.errors import DataError, did_you_mean
 from compresslab.measure.text_preprocessing import as_texts
@@ -170,6 +170,9 @@ def _label(rows: TextRows, row: int) -> str:
         if isinstance(value, float) and value.is_integer():
             remedy = f"write {value:.0f}"
         raise DataError(f"{rows.place(row)}: the label must be a name or a whole number, but is {value!r}; {remedy}")
+    half = half_letter(str(value))
+    if half:
+        raise DataError(f"{rows.place(row)}: the label {half}, or leave the row out")
     return str(int(value)) if isinstance(value, bool) else str(value).strip()
 
 
@@ -226,6 +229,9 @@ def _given(where: str, texts: Any, values: Any) -> TextRows:
     for row, text in enumerate(given):
         if not isinstance(text, str) or blank(text):
             raise DataError(f"{place(row)}: must be a text that is not empty, but is {text!r}; leave the row out")
+        half = half_letter(text)
+        if half:
+            raise DataError(f"{place(row)}: the text {half}, or leave the row out")
     if not given:
         raise DataError(f"{where}: there are no texts")
     return TextRows(as_texts(given), values.tolist() if isinstance(values, np.ndarray) else list(values), place)

@@ -5,7 +5,7 @@ shapes that do not belong together, or a batch too small for relations between i
 """
 
 from compresslab.losses.anchored import anchored_contrastive, anchored_kl, direction_mse
-from compresslab.losses.cross_modal import contrastive, contrastive_kl, feature_mse
+from compresslab.losses.cross_modal import contrastive_kl, feature_mse
 from compresslab.losses.decoupled import dkd, nkd
 from compresslab.losses.embeddings import PrincipalComponents, cosine, margin_mse, mse, principal_components
 from compresslab.losses.features import attention_transfer, hint, projector
@@ -21,7 +21,6 @@ __all__ = [
     "anchored_kl",
     "attention_maps",
     "attention_transfer",
-    "contrastive",
     "contrastive_kl",
     "cosine",
     "direction_mse",

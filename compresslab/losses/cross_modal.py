@@ -1,12 +1,10 @@
-"""Losses of two towers, image and text, between a student and its teacher; and the task loss of such a pair.
+"""Losses of two towers, image and text, between a student and its teacher.
 
 They see the batch as a whole: under data parallel training it must be gathered before.
 """
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from compresslab.losses.anchored import direction_mse
@@ -83,48 +81,6 @@ def contrastive_kl(
     teacher = _scores(teacher_image, teacher_text, teacher_scale).detach()
     same_shape(student, teacher, "both must come from the same batch")
     return (soft_kl(student, teacher, temperature) + soft_kl(student.T, teacher.T, temperature)) / 2
-
-
-@in_fp32
-def contrastive(image: Tensor, text: Tensor, scale: float | Tensor, positives: Tensor | None = None) -> Tensor:
-    """The in-batch contrastive task loss: cross-entropy of texts for each image and of images for each text, halved.
-
-    Several texts may be right for an image and several images for a text (duplicates, captions of one photograph): the
-    target is then uniform over them, instead of all but one being pushed away.
-
-    Source: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision" (CLIP), ICML 2021
-    (arXiv 2103.00020); with several positives Yang et al., "Unified Contrastive Learning in Image-Text-Label Space",
-    CVPR 2022 (arXiv 2204.03610).
-
-    Args:
-        image: Embeddings of the images, [batch, width], a batch of at least two.
-        text: Embeddings of their texts, [batch, width].
-        scale: The logit scale, > 0, which multiplies the cosine similarities; a tensor where it is learned.
-        positives: bool, [batch of images, batch of texts], True where they belong together; the pair of a row
-            always does. None: that pair alone.
-
-    Returns:
-        A scalar, >= 0.
-
-    Raises:
-        ValueError: Images and texts are not pairs, the mask is not bool of [batch, batch], or a batch of one, which has
-            no negatives.
-    """
-    same_shape(image, text, *SAME_PAIRS)
-    at_least(2, image, "the contrastive loss")
-    scores = _scores(image, text, scale)
-    right = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
-    if positives is not None:
-        if positives.dtype != torch.bool or positives.shape != scores.shape:
-            raise ValueError(
-                f"positives must be bool of shape {list(scores.shape)}, but got {positives.dtype} of shape "
-                f"{list(positives.shape)}; give True where image (row) and text (column) belong together"
-            )
-        right = right | positives
-    target = right.to(scores.dtype)
-    images = F.cross_entropy(scores, target / target.sum(dim=1, keepdim=True))
-    texts = F.cross_entropy(scores.T, target.T / target.T.sum(dim=1, keepdim=True))
-    return (images + texts) / 2
 
 
 def _scores(image: Tensor, text: Tensor, scale: float | Tensor) -> Tensor:

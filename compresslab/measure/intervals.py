@@ -38,6 +38,25 @@ def proportion(successes: int, n: int, level: float = LEVEL) -> Estimate:
     return Estimate(successes / n, float(interval.low), float(interval.high), n)
 
 
+def mean_of_proportions(parts: Sequence[tuple[int, int]], level: float = LEVEL) -> Estimate:
+    """The mean of shares, each of examples of its own, with the interval that their Wilson intervals make.
+
+    Distances from the shares to the ends of their intervals are added up as errors are: squared. So it has a width
+    where each share is 0 or 1, of which a bootstrap knows nothing. Source: Newcombe, "Interval estimation for the
+    difference between independent proportions", Statistics in Medicine 17, 1998; for any sum, Zou and Donner,
+    "Construction of confidence limits about effect measures: a general approach", Statistics in Medicine 27, 2008.
+
+    Args:
+        parts: Of each share, successes and examples.
+        level: Of the interval.
+    """
+    shares = [proportion(successes, n, level) for successes, n in parts]
+    value = sum(one.value for one in shares) / len(shares)
+    below = np.sqrt(sum((one.value - one.low) ** 2 for one in shares)) / len(shares)
+    above = np.sqrt(sum((one.high - one.value) ** 2 for one in shares)) / len(shares)
+    return Estimate(value, float(value - below), float(value + above), sum(n for _, n in parts))
+
+
 def over_examples(
     value: float,
     statistic: Callable[[Floats], Floats],

@@ -41,6 +41,7 @@ class Metric:
         agreement: How far two models' outputs for the same examples are alike, 1 for the same answers: of classes the
             share of equal ones, of scores Pearson's correlation, of embeddings that of the cosines between samples.
         mean_of_shares: Whether it is the mean of the outcomes, each from 0 to 1.
+        mean_of_directions: Whether it is the mean of two such means: an outcome is a direction, 0 or 1, and a share.
         resamples: Of a bootstrap; None for as many as an interval deserves.
     """
 
@@ -50,6 +51,7 @@ class Metric:
     of_counts: Callable[[Targets, Floats], Floats]
     agreement: Callable[[Outputs, Outputs], float]
     mean_of_shares: bool = False
+    mean_of_directions: bool = False
     resamples: int | None = None
 
 
@@ -141,6 +143,7 @@ def _both_ways(of_queries: Callable[[Outputs, Targets], Floats]) -> Metric:
         outcomes=partial(by_direction, of_queries),
         of_counts=mean_of_directions,
         agreement=embeddings.alike,
+        mean_of_directions=True,
     )
 
 

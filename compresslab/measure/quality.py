@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import stats
 
-from compresslab.measure.intervals import LEVEL, Floats, over_examples, proportion
+from compresslab.measure.intervals import LEVEL, Floats, mean_of_proportions, over_examples, proportion
 from compresslab.measure.metrics import Ints, Metric, Outputs, Targets
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # 1 get the same corners.
 _PSEUDO_COUNT = 0.5
 _BINARY_PAIRS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.int64)
+# The same of either direction: of outcomes of two models, each a direction and a share.
+_DIRECTED_PAIRS = np.array([[way, this, way, other] for way in (0, 1) for this, other in _BINARY_PAIRS], np.int64)
 
 
 def quality(metric: Metric, outputs: Outputs, targets: Targets, level: float = LEVEL) -> Estimate:
@@ -32,6 +34,9 @@ def quality(metric: Metric, outputs: Outputs, targets: Targets, level: float = L
     outcomes = metric.outcomes(outputs, targets)
     if metric.mean_of_shares and _binary(outcomes):
         return proportion(int(outcomes.sum()), len(outcomes), level)
+    if metric.mean_of_directions and _binary(outcomes):
+        found = [outcomes[outcomes[:, 0] == direction, 1] for direction in (0, 1)]
+        return mean_of_proportions([(int(one.sum()), len(one)) for one in found], level)
     cells, counts = np.unique(outcomes, axis=0, return_counts=True)
     value = metric.value(outputs, targets)
     shares = counts.astype(np.float64)
@@ -71,6 +76,13 @@ def _binary(outcomes: Targets) -> bool:
     return bool(np.isin(outcomes, (0, 1)).all())
 
 
+def _corners(metric: Metric) -> Ints | None:
+    """What two models may make of an example that is right or wrong; None of metrics that do not ask this."""
+    if metric.mean_of_shares:
+        return _BINARY_PAIRS
+    return _DIRECTED_PAIRS if metric.mean_of_directions else None
+
+
 def _ratio(this: Floats, other: Floats) -> Floats:
     return np.divide(this, other, out=np.full_like(this, np.nan), where=other > 0)
 
@@ -87,8 +99,9 @@ def _paired(
     metric.check(this, targets)
     metric.check(other, targets)
     outcomes = np.concatenate([metric.outcomes(this, targets), metric.outcomes(other, targets)], axis=1)
-    if metric.mean_of_shares:
-        cells, found = np.unique(np.concatenate([_BINARY_PAIRS, outcomes]), axis=0, return_counts=True)
+    corners = _corners(metric)
+    if corners is not None:
+        cells, found = np.unique(np.concatenate([corners, outcomes]), axis=0, return_counts=True)
         counts = found.astype(np.float64)
         counts[np.isin(cells, (0, 1)).all(axis=1)] -= 1.0 - _PSEUDO_COUNT
     else:

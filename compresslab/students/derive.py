@@ -20,7 +20,7 @@ from compresslab.students.embedding import factorise_words, keep_tokens, rows
 from compresslab.students.ffn import narrow_mlps
 from compresslab.students.layers import keep_layers
 from compresslab.students.seeing import Examples
-from compresslab.students.static import token_vectors, weighted
+from compresslab.students.static import require_components, telling, token_vectors, weighted
 from compresslab.students.vocabulary import Counts, counted, trim
 from compresslab.students.width import narrow
 
@@ -51,6 +51,9 @@ class Corpus:
         pad_id: By which shorter texts are filled up.
         max_length: Tokens that are read of a text.
         known: The ids of each part, where they are known already.
+
+    Raises:
+        ValueError: A part is a string, whose letters would be taken for texts.
     """
 
     parts: Sequence[Sequence[str]]
@@ -58,6 +61,12 @@ class Corpus:
     pad_id: int
     max_length: int
     known: Sequence[Ragged] = ()
+
+    def __post_init__(self) -> None:
+        given = [self.parts] if isinstance(self.parts, str) else self.parts
+        text = next((one for one in given if isinstance(one, str)), None)
+        if text is not None:
+            raise ValueError(f"`parts` must be lists of texts, but one is the text {text[:40]!r}; give `[texts]`")
 
     def __len__(self) -> int:
         return sum(map(len, self.parts))
@@ -70,6 +79,11 @@ class Corpus:
         opened.no_padding()
         opened.enable_truncation(self.max_length)
         return opened
+
+    @property
+    def vocabulary(self) -> int:
+        """How many ids there are: one more than the largest."""
+        return 1 + max(map(int, self.open().get_vocab(with_added_tokens=True).values()))
 
     def examples(self) -> Examples:
         """The beginnings of some of the texts, spread over all, in batches of similar length."""
@@ -163,15 +177,19 @@ def derive_static(teacher: TorchModel, settings: Static, corpus: Corpus) -> Deri
     """A table of the teacher's outputs for each token alone; the teacher is left as it is.
 
     Raises:
-        ModelError: The tokenizer is not the teacher's, or `width` is larger than its embeddings.
+        ModelError: The tokenizer is not the teacher's, or `width` is larger than its embeddings, or than the number of
+            tokens that are left.
     """
-    counts = corpus.counts(_vocabulary(corpus))
+    counts = corpus.counts(corpus.vocabulary)
     kept = np.arange(len(counts))
     reads = corpus
     decisions: dict[str, Any] = {}
     notes: tuple[str, ...] = ()
     if settings.vocabulary is not None:
         reads, kept, decisions, notes = _cut(settings.vocabulary, corpus, counts)
+    # A pass for each token takes minutes; of one token it says how wide they all are.
+    (first,) = token_vectors(teacher.module, kept[:1], corpus.open(), corpus.pad_id)
+    require_components(settings, len(first), telling(kept, corpus.open(), corpus.pad_id))
     vectors = token_vectors(teacher.module, kept, corpus.open(), corpus.pad_id)
     table = weighted(vectors, counts[kept], settings)
     builder = StaticBuilder(tokens=len(kept), width=table.shape[1], pad_id=reads.pad_id)
@@ -179,6 +197,29 @@ def derive_static(teacher: TorchModel, settings: Static, corpus: Corpus) -> Deri
     module.load_state_dict({"table.weight": table})
     own = None if settings.vocabulary is None else reads
     return Derived(TorchModel(module, builder.plain()), own, decisions, notes)
+
+
+def require_static(settings: Static, width: int, corpus: Corpus) -> None:
+    """Refuses what `derive_static` would, by the tokenizer, and by the texts where only these can tell.
+
+    Args:
+        settings: What is asked for.
+        width: Of the teacher's embeddings.
+        corpus: All of the training texts; they are counted only where single characters are too few.
+
+    Raises:
+        ModelError: `width` is larger than the teacher's embeddings, or than the number of tokens that will be left.
+    """
+
+    def require(kept: Counts) -> None:
+        require_components(settings, width, telling(kept, corpus.open(), corpus.pad_id))
+
+    require(np.arange(corpus.vocabulary))
+    if settings.vocabulary is None or settings.width is None:
+        return
+    always = trim(corpus.tokenizer, np.zeros(0, np.int64), 1).kept
+    if settings.width > telling(always, corpus.open(), corpus.pad_id):
+        require(trim(corpus.tokenizer, corpus.counts(corpus.vocabulary), settings.vocabulary.min_count).kept)
 
 
 def _trimmed(made: Derived, vocabulary: Trim, corpus: Corpus) -> Derived:
@@ -214,10 +255,6 @@ def unspelt(teacher: Corpus, student: Corpus) -> int:
         return 0
     both = zip(teacher.read(), student.read(), strict=True)
     return sum(bool((after == unknown[1]).sum() > (before == unknown[0]).sum()) for before, after in both)
-
-
-def _vocabulary(corpus: Corpus) -> int:
-    return 1 + max(map(int, corpus.open().get_vocab(with_added_tokens=True).values()))
 
 
 def _require_buildable(teacher: TorchModel) -> None:

@@ -13,7 +13,7 @@ from compresslab.candidate import TorchModel
 from compresslab.errors import ModelError
 from compresslab.measure.text_preprocessing import TOKENIZER, TextPreprocessing
 from compresslab.models.builder import StaticBuilder, construct_again
-from compresslab.students.derive import EXAMPLES, Corpus, Derived, derive, derive_static, unspelt
+from compresslab.students.derive import EXAMPLES, Corpus, Derived, derive, derive_static, require_static, unspelt
 from compresslab.students.seeing import Examples, at_rest
 from compresslab.students.vocabulary import trim
 from compresslab.tasks.reading import reading_as
@@ -96,21 +96,22 @@ def rehearse_student(spec: StudentSpec, teacher: Teacher | None, task: Task) -> 
     untrimmed = asked.model_copy(update={"vocabulary": None})
     name = "from_teacher" if spec.from_teacher is not None else "static"
     if spec.static is not None and isinstance(corpus, Corpus):
-        made = _unfilled(spec.static, whole, corpus)
+        made = _unfilled(spec.static, whole, seen, corpus)
     else:
         made = _made(spec.model_copy(update={name: untrimmed}), whole, corpus).model
     own = None if seen.preprocessing == task.preprocessing else seen.preprocessing
     return replace(made, preprocessing=own)
 
 
-def _unfilled(asked: Static, whole: TorchModel, corpus: Corpus) -> TorchModel:
+def _unfilled(asked: Static, whole: TorchModel, task: Task, corpus: Corpus) -> TorchModel:
     """A table of the right size: a forward pass for each token takes long."""
     with at_rest(whole.module):
         width = whole.module(corpus.examples().batches[0][:2]).shape[1]
-    if asked.width is not None and asked.width > width:
-        raise ModelError(f"`width` is {asked.width}, but the teacher's embeddings are {width} wide; give a smaller one")
-    tokens = 1 + max(corpus.open().get_vocab(with_added_tokens=True).values())
-    builder = StaticBuilder(tokens=tokens, width=asked.width or width, pad_id=corpus.pad_id)
+    if asked.width is not None:
+        texts = _samples(task)
+        assert isinstance(texts, Corpus), "as the few of them are"
+        require_static(asked, width, texts)
+    builder = StaticBuilder(tokens=corpus.vocabulary, width=asked.width or width, pad_id=corpus.pad_id)
     return TorchModel(construct_again(builder, ()), builder.plain())
 
 

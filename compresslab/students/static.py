@@ -34,7 +34,7 @@ def token_vectors(teacher: nn.Module, kept: Counts, tokenizer: Tokenizer, pad_id
         tokenizer: The teacher's.
         pad_id: Of padding; its vector is zero.
     """
-    around = tokenizer.encode("").ids
+    around = _around(tokenizer)
     before = len(around) // 2
     front, behind = around[:before], around[before:]
     outputs = []
@@ -49,18 +49,41 @@ def token_vectors(teacher: nn.Module, kept: Counts, tokenizer: Tokenizer, pad_id
     return vectors
 
 
+def telling(kept: Counts, tokenizer: Tokenizer, pad_id: int) -> int:
+    """How many of these tokens tell texts apart: those that `token_vectors` has something to say of."""
+    return int((~np.isin(kept, [*_around(tokenizer), pad_id])).sum())
+
+
+def require_components(settings: Static, width: int, tokens: int) -> None:
+    """Refuses more principal components than there can be.
+
+    Args:
+        settings: What is asked for.
+        width: Of the teacher's embeddings.
+        tokens: That tell texts apart.
+
+    Raises:
+        ModelError: `width` is larger than either.
+    """
+    most = min(width, tokens)
+    if settings.width is not None and settings.width > most:
+        lower = ", or lower `min_count`" if settings.vocabulary is not None and tokens < width else ""
+        raise ModelError(
+            f"`width` is {settings.width}, but the teacher's embeddings are {width} wide and there are {tokens} "
+            f"tokens that tell texts apart; give {most} or fewer{lower}"
+        )
+
+
 def weighted(vectors: Tensor, counts: Counts, settings: Static) -> Tensor:
     """The table [n, width]: principal components of the vectors, each as long as its token counts.
 
     Raises:
-        ModelError: `width` is larger than the vectors.
+        ModelError: As `require_components`.
     """
     table = vectors.double()
     there = table.abs().sum(1) > 0
     if settings.width is not None:
-        if settings.width > min(table.shape[1], int(there.sum())):
-            raise ModelError(f"`width` is {settings.width}, but the teacher's embeddings are {table.shape[1]} wide and "
-                             f"there are {int(there.sum())} tokens; give a smaller one")  # fmt: skip
+        require_components(settings, table.shape[1], int(there.sum()))
         centred = table - table[there].mean(0)
         basis = torch.linalg.eigh(centred[there].T @ centred[there]).eigenvectors[:, -settings.width :].flip(1)
         table = centred @ basis
@@ -69,3 +92,7 @@ def weighted(vectors: Tensor, counts: Counts, settings: Static) -> Tensor:
         table = table * (_SIF / (_SIF + frequency))[:, None]
     table[~there] = 0.0
     return table.float()
+
+
+def _around(tokenizer: Tokenizer) -> list[int]:
+    return list(tokenizer.encode("").ids)

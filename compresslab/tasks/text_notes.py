@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 Place = Callable[[int], str]
 """Says where a text stands, by its number."""
+
+Read = Callable[["Texts", "TextPreprocessing"], "Tokenised"]
 
 # Names and signs that no vocabulary has are in any text; a language that it was not made for is another matter.
 _TOLD_SHARE = 0.01
@@ -43,8 +46,8 @@ def split_notes(
         texts: Texts = split.inputs  # type: ignore[assignment]  # splits of texts hold texts
         own = None if places is None else places.get(split.part)
         place = None if own is None else _by_row(own, split.rows)
-        _require_short(f"`{name}`", texts, how, place)
-        notes += _told(name, texts, tokens.of(split.digest, texts, how), how, place)
+        made = _read(f"`{name}`", texts, how, place, partial(tokens.of, split.digest))
+        notes += _told(name, texts, made, how, place)
     return tuple(notes)
 
 
@@ -56,8 +59,7 @@ def text_notes(named: Mapping[str, Texts], how: TextPreprocessing) -> tuple[str,
     """
     notes = []
     for name, texts in named.items():
-        _require_short(f"`{name}`", texts, how, None)
-        notes += _told(f"`{name}`", texts, tokenised(texts, how), how, None)
+        notes += _told(f"`{name}`", texts, _read(f"`{name}`", texts, how, None, tokenised), how, None)
     return tuple(notes)
 
 
@@ -65,10 +67,16 @@ def _by_row(place: Place, rows: npt.NDArray[np.int64]) -> Place:
     return lambda row: place(int(rows[row]))
 
 
+def _read(name: str, texts: Texts, how: TextPreprocessing, place: Place | None, read: Read) -> Tokenised:
+    """The ids of texts. Where one is too long and none may be cut, the others are counted, to say how many."""
+    try:
+        return read(texts, how)
+    except DataError:
+        _require_short(name, texts, how, place)
+        raise
+
+
 def _require_short(name: str, texts: Texts, how: TextPreprocessing, place: Place | None) -> None:
-    """Where nothing may be cut."""
-    if how.truncate:
-        return
     lengths = how.lengths(texts)
     long = np.flatnonzero(lengths > how.max_length)
     if len(long):

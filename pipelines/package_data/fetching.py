@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
+from functools import cache
 from pathlib import Path
 
-from compresslab.data.debian import unpack_debian_package
+from compresslab.data.debian import fetch_debian_index, unpack_debian_package
 from compresslab.wheels import fetched_once
 
 _TIMEOUT_S = 600
@@ -26,7 +29,7 @@ def npm_package(name: str) -> Path:
 
 def debian_package(name: str) -> Path:
     """The root that a Debian package unpacks to."""
-    return fetched_once(f"debian-{name}", lambda scratch: unpack_debian_package(name, scratch / "apt"))
+    return fetched_once(f"debian-{name}", lambda scratch: unpack_debian_package(name, scratch / "apt", _index()))
 
 
 def debian_descriptions() -> Path:
@@ -49,20 +52,19 @@ def _npm(name: str, scratch: Path) -> Path:
 
 
 def _descriptions(scratch: Path) -> Path:
-    root = scratch.resolve() / "apt"  # apt takes what is relative to be below /var/lib/apt
-    for part in ("lists/partial", "cache/archives/partial"):
-        (root / part).mkdir(parents=True)
-    private = {
-        "Dir::State::Lists": root / "lists", "Dir::Cache": root / "cache", "APT::Sandbox::User": "",
-        "Debug::NoLocking": 1, "Acquire::Languages": "en", "Acquire::GzipIndexes": "false",
-    }  # fmt: skip
-    options = [part for name, value in private.items() for part in ("-o", f"{name}={value}")]
-    _run([_program("apt-get"), "-q", *options, "update"])
+    largest = max((_index() / "lists").glob("*_Translation-en"), key=lambda path: path.stat().st_size)
     found = scratch / "found"
     found.mkdir()
-    largest = max((root / "lists").glob("*_Translation-en"), key=lambda path: path.stat().st_size)
-    largest.rename(found / "Translation-en")
+    shutil.copyfile(largest, found / "Translation-en")
     return found
+
+
+@cache
+def _index() -> Path:
+    """What Debian's archive has: fetched when a process first needs it, for all packages, and gone with the process."""
+    place = Path(tempfile.mkdtemp(prefix="package-data-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    return fetch_debian_index(place)
 
 
 def _untarred(file: Path) -> Path:

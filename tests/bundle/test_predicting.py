@@ -185,3 +185,5 @@ def test_what_is_not_read_of_texts_is_told(artifact: Artifact, tmp_path: Path) -
     assert strange.startswith("2 of 4 texts have parts that the model's vocabulary does not have, 20.0 % of all tokens")
     with pytest.raises(DataError, match="is empty, or nothing in it is read, so it has no answer"):
         list(predictions(texts, "model", ["\u200b"]))
+    with pytest.raises(DataError, match=r"'abc\\udce9': is not UTF-8; give the text as UTF-8"):
+        reading_notes(texts, ["abc\udce9"])  # as a shell hands on Latin-1

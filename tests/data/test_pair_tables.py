@@ -92,6 +92,13 @@ def test_what_is_wrong_is_told_with_its_line(folder, lines, told):
         read_pairs(csv(folder, *lines))
 
 
+def test_half_of_a_letter_is_told_with_its_line(folder):
+    path = folder / "pairs.jsonl"
+    path.write_text('{"image": "a.png", "text": "red"}\n{"image": "b.png", "text": "green \\udc00"}\n')
+    with pytest.raises(DataError, match=r"pairs\.jsonl:2: the text has '\\udc00', half of a surrogate pair"):
+        read_pairs(path)
+
+
 def test_a_broken_image_is_told_with_its_line(folder):
     (folder / "b.png").write_bytes((folder / "b.png").read_bytes()[:40])
     path = csv(folder, "image,text", "a.png,red", "b.png,green")

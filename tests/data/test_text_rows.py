@@ -7,9 +7,11 @@ import json
 import pytest
 
 from compresslab.data.identity import ids_of, sample_hashes
-from compresslab.data.text_rows import joined_rows, read_rows
+from compresslab.data.text_rows import each_text, joined_rows, read_rows
 from compresslab.errors import DataError
 from compresslab.measure.text_preprocessing import as_texts
+
+HALF = r"has '\\ud800', half of a surrogate pair, .*; write the letter whole, or leave the row out"
 
 
 def test_csv_with_quotes_line_breaks_and_a_byte_order_mark(tmp_path):
@@ -79,6 +81,7 @@ def test_joined_files_keep_their_places(tmp_path):
         ("t.jsonl", '{"text": "a", "label": 1}\n{"text"\n', r"t\.jsonl:2: is not JSON .*, at character \d+"),
         ("t.jsonl", '{"text": "a"}\n', r"t\.jsonl:1: has no `label`"),
         ("t.jsonl", '{"text": null, "label": 1}\n', r"t\.jsonl:1: the text is nothing"),
+        ("t.jsonl", '{"text": "a", "label": 1}\n{"text": "b\\ud800", "label": 1}\n', rf"t\.jsonl:2: the text {HALF}"),
         ("t.jsonl", "[1]\n", r"t\.jsonl:1: must be an object"),
         ("t.parquet", "no parquet", r"cannot be read as a Parquet file"),
         ("t.txt", "a\n", "lines of text have no `label`"),
@@ -89,6 +92,16 @@ def test_what_is_wrong_is_told_with_its_line(tmp_path, name, content, message):
     (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=message):
         read_rows(tmp_path / name, "text", "label")
+
+
+def test_a_whole_pair_of_surrogates_is_a_letter_and_half_of_one_is_told_by_either_reader(tmp_path):
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"text": "\\ud83d\\ude00"}\n')
+    assert read_rows(path, "text", None).texts.tolist() == ["\U0001f600"] == list(each_text(path, "text"))
+    path.write_text('{"text": "a"}\n{"text": "\\ud800"}\n')
+    for read in (lambda: read_rows(path, "text", None), lambda: list(each_text(path, "text"))):
+        with pytest.raises(DataError, match=rf"t\.jsonl:2: the text {HALF}"):
+            read()
 
 
 def test_other_encodings_are_refused(tmp_path):

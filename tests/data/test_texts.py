@@ -54,6 +54,7 @@ def test_class_labels_are_told_by_their_feature():
         ([0, 2], ("no", "yes"), r"t\.csv:3: the label is 2, but the model has 2 classes"),
         ([0, 123456], None, "the labels are numbers up to 123456"),
         (["a", ["b"]], None, r"t\.csv:3: the label must be a name or a whole number, but is \['b'\]"),
+        (["a", "b\ud800"], None, r"t\.csv:3: the label has '\\ud800', half of a surrogate pair"),
         ([0, 1.0], None, r"t\.csv:3: the label must be .*, but is 1\.0; write 1"),
         (["0", "1.0"], None, r"t\.csv:3: the label is 1\.0, and classes are .*, or give the task as `text_regression`"),
     ],
@@ -94,12 +95,15 @@ def test_a_users_function(tmp_path, monkeypatch):
         "def good():\n"
         "    return {'texts': ['a', 'b'], 'labels': ['x', 'y'], 'test_texts': ['c'], 'test_labels': ['x']}\n"
         "def bad():\n    return {'texts': ['a'], 'label': ['x']}\n"
+        "def half():\n    return {'texts': ['a', 'b\\ud800'], 'labels': ['x', 'y']}\n"
         "def fewer():\n    return {'texts': ['a', 'b'], 'labels': ['x']}\n"
     )
     source = from_python(f"{tmp_path}/own_texts.py:good", "labels")
     assert (source.name, sorted(source.parts)) == ("good", ["test", "train"])
     with pytest.raises(DataError, match="unknown part `label`; did you mean `labels`"):
         from_python(f"{tmp_path}/own_texts.py:bad", "labels")
+    with pytest.raises(DataError, match=r"half: `texts`, row 1: the text has '\\ud800', half of a surrogate pair"):
+        from_python(f"{tmp_path}/own_texts.py:half", "labels")
     with pytest.raises(DataError, match="must both be there, and as many"):
         from_python(f"{tmp_path}/own_texts.py:fewer", "labels")
 

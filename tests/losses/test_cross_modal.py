@@ -1,16 +1,13 @@
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from scipy.spatial.distance import cosine as cosine_distance
 from scipy.special import rel_entr, softmax
 from torch import Tensor
 
-from compresslab.losses import contrastive, contrastive_kl, feature_mse
+from compresslab.losses import contrastive_kl, feature_mse
 
 RANDOM = torch.Generator().manual_seed(23)
 
@@ -73,65 +70,22 @@ def test_only_the_students_scale_learns() -> None:
     assert theirs.grad is None
 
 
-def test_contrastive_with_one_positive_is_clips() -> None:
-    scores = 10 * torch.from_numpy(cosines(IMAGE, TEXT))
-    pairs = torch.arange(5)
-    expected = (F.cross_entropy(scores, pairs) + F.cross_entropy(scores.T, pairs)) / 2
-    torch.testing.assert_close(contrastive(IMAGE, TEXT, 10.0), expected)
-    torch.testing.assert_close(contrastive(IMAGE, TEXT, 10.0, torch.eye(5, dtype=torch.bool)), expected)
-
-
-def test_contrastive_with_several_positives() -> None:
-    """The mean over the positives of a row, then over the rows; and the same by columns, where there are others."""
-    positives = torch.eye(5, dtype=torch.bool)
-    positives[0, 1] = positives[0, 2] = positives[3, 2] = True
-    scores = 10 * cosines(IMAGE, TEXT)
-
-    def one_way(scores: np.ndarray, right: np.ndarray) -> float:
-        return float(np.mean([-np.log(softmax(row))[mask].mean() for row, mask in zip(scores, right, strict=True)]))
-
-    expected = (one_way(scores, positives.numpy()) + one_way(scores.T, positives.numpy().T)) / 2
-    assert contrastive(IMAGE, TEXT, 10.0, positives).item() == pytest.approx(expected, rel=1e-10)
-
-
-def test_the_pair_of_a_row_is_a_positive_even_if_the_mask_forgets_it() -> None:
-    """A row without any positive would be 0 / 0."""
-    none = torch.zeros(5, 5, dtype=torch.bool)
-    torch.testing.assert_close(contrastive(IMAGE, TEXT, 10.0, none), contrastive(IMAGE, TEXT, 10.0))
-
-
-def test_contrastive_where_all_are_duplicates() -> None:
-    """Equal texts cannot be told apart: log(5) at best if only pairs count, and no gradient if all are right."""
-    image = IMAGE.clone().requires_grad_()
-    text = TEXT[:1].expand(5, -1)
-    assert contrastive(text, text, 10.0).item() == pytest.approx(math.log(5))
-    contrastive(image, text, 10.0, torch.ones(5, 5, dtype=torch.bool)).backward()
-    assert image.grad is not None
-    assert image.grad.isfinite().all()
-
-
 def test_embeddings_of_zeros_leave_the_gradient_finite() -> None:
     image, text = (torch.zeros(5, 6, requires_grad=True) for _ in range(2))
     value = contrastive_kl(image, text, TEACHER_IMAGE.float(), TEACHER_TEXT.float(), 100.0, 100.0)
-    (value + contrastive(image, text, 100.0) + feature_mse(image, text, IMAGE.float(), TEXT.float())).backward()
+    (value + feature_mse(image, text, IMAGE.float(), TEXT.float())).backward()
     for tower in (image, text):
         assert tower.grad is not None
         assert not tower.grad.any()
 
 
 def test_a_batch_that_has_no_choice() -> None:
-    with pytest.raises(ValueError, match="the contrastive loss needs a batch of at least 2 samples, but got 1"):
-        contrastive(IMAGE[:1], TEXT[:1], 10.0)
     with pytest.raises(ValueError, match="contrastive KL needs a batch of at least 2 samples, but got 1"):
         contrastive_kl(IMAGE[:1], TEXT[:1], TEACHER_IMAGE[:1], TEACHER_TEXT[:1], 10.0, 10.0)
 
 
 def test_what_are_no_pairs() -> None:
-    with pytest.raises(ValueError, match=r"images and texts must have the same shape, but got \[5, 6\] and \[4, 6\]"):
-        contrastive(IMAGE, TEXT[:4], 10.0)
-    with pytest.raises(ValueError, match="images and texts must have the same shape"):
+    with pytest.raises(ValueError, match=r"images and texts must have the same shape, but got \[5, 8\] and \[5, 6\]"):
         contrastive_kl(IMAGE, TEXT, TEACHER_IMAGE, TEXT, 10.0, 10.0)
     with pytest.raises(ValueError, match="both must come from the same batch"):
         contrastive_kl(IMAGE, TEXT, TEACHER_IMAGE[:4], TEACHER_TEXT[:4], 10.0, 10.0)
-    with pytest.raises(ValueError, match=r"positives must be bool of shape \[5, 5\], but got torch.int64 of shape"):
-        contrastive(IMAGE, TEXT, 10.0, torch.arange(5))

@@ -14,7 +14,6 @@ from compresslab import losses
 
 LABELS = torch.tensor([0, 6, 3, 3, 1])
 MASK = torch.tensor([[True, True, True, False], [True, True, False, False]])
-POSITIVES = torch.eye(5, dtype=torch.bool) | (LABELS[:, None] == LABELS)
 GROUPS = torch.tensor([-1, 0, 0, -2, 1])
 LOGITS, EMBEDDINGS, HIDDEN = (5, 7), (5, 6), (2, 4, 6)
 NOT_LOSSES = {"PrincipalComponents", "principal_components", "projector", "uniform_mapping"}
@@ -64,7 +63,6 @@ CASES = {
     ),
     "anchored_kl": Case(lambda s, t: losses.anchored_kl(*s, *t, 10.0), (EMBEDDINGS,), (EMBEDDINGS,) * 2),
     "direction_mse": Case(lambda s, t: losses.direction_mse(*s, *t), (EMBEDDINGS,), (EMBEDDINGS,)),
-    "contrastive": Case(lambda s, t: losses.contrastive(*s, 10.0, POSITIVES), (EMBEDDINGS,) * 2, ()),
     "hidden_states": Case(lambda s, t: losses.hidden_states(s, t, MASK), (HIDDEN,) * 2, (HIDDEN,) * 2),
     "attention_maps": Case(lambda s, t: losses.attention_maps(s, t, MASK), ((2, 3, 4, 4),) * 2, ((2, 3, 4, 4),) * 2),
     "huber": Case(lambda s, t: losses.huber(*s, *t, 2.0, 0.5), ((5, 2),), ((5, 2),)),

@@ -15,7 +15,7 @@ from compresslab.measure.measurement import Latency
 from compresslab.measure.measuring import Measurer
 from compresslab.measure.metrics import METRICS
 from compresslab.measure.preprocessing import ImagePreprocessing
-from compresslab.measure.quality import quality, quality_ratio
+from compresslab.measure.quality import quality, quality_delta, quality_ratio
 from compresslab.measure.samples import LatencySamples
 from compresslab.measure.subject import subject_of
 from compresslab.measure.together import first_of_each, together
@@ -76,10 +76,31 @@ def test_a_direction_with_few_queries_counts_as_much_as_the_other():
     assert METRICS["both_recall@1"].of_counts(cells, np.ones((1, len(cells))))[0] == pytest.approx(np.mean(values))
 
 
+@pytest.mark.parametrize("name", ["both_recall@1", "both_recall@5", "both_ndcg@10"])
+def test_where_all_queries_agree_the_next_one_may_not(name):
+    """A bootstrap of queries that are all right, or all wrong, has no width, and would be sure of it."""
+    good, wrong = ranked(0, 1, 2, 3), ranked(1, 2, 3, 0)
+    found = quality(METRICS[name], good, TARGETS)
+    assert found.value == found.high == 1.0
+    wilson = quality(METRICS["recall@1"], good, TARGETS)
+    assert found.low == pytest.approx(1 - (1 - wilson.low) / np.sqrt(2)), "as sure as twice the queries make it"
+    none = quality(METRICS["both_recall@1"], wrong, TARGETS)
+    assert (none.value, none.low, none.high) == (0.0, 0.0, pytest.approx(1 - found.low))
+    same = quality_delta(METRICS[name], good, good, TARGETS)
+    assert same.low < same.value == 0.0 < same.high
+
+
+def test_one_direction_without_a_miss_is_not_certain_either():
+    outputs = np.concatenate([np.eye(2), np.eye(2), np.eye(2)[[1, 1, 1, 1]]]).astype(np.float32)
+    targets = np.array([0, 1, -1, -2, -1, -1, -2, -2])
+    found = quality(METRICS["both_recall@1"], outputs, targets)
+    assert found.low < found.value < found.high
+
+
 def test_retention_is_paired_by_query():
     good, worse = ranked(0, 1, 2, 3), ranked(0, 1, 2, 0)
     kept = quality_ratio(METRICS["both_recall@1"], good, good, TARGETS)
-    assert (kept.value, kept.low, kept.high) == (1.0, 1.0, 1.0)
+    assert kept.low < kept.value == 1.0 < kept.high, "models that agree on four queries may differ on the next"
     assert quality_ratio(METRICS["both_recall@1"], worse, good, TARGETS).value < 1.0
 
 

@@ -180,6 +180,13 @@ def test_texts_that_the_trimmed_vocabulary_cannot_spell_are_counted(tmp_path):
     )
 
 
+@pytest.mark.parametrize("parts", [TEXTS, np.array(TEXTS, np.dtypes.StringDType()), [TEXTS, "a text"], "a text"])
+def test_texts_that_are_in_no_list_are_refused(parts):
+    """Their letters would be read as texts, and the vocabulary cut to those."""
+    with pytest.raises(ValueError, match=r"`parts` must be lists of texts, but one is the text '.*'; give `\[texts\]`"):
+        Corpus(parts, wordpiece(), 0, 16)
+
+
 @pytest.mark.parametrize("settings", [{}, {"width": 12}, {"vocabulary": {"trim": {"min_count": 2}}},
                                       {"width": 12, "weighting": "none"}])  # fmt: skip
 def test_a_static_student(tmp_path, settings):
@@ -203,6 +210,27 @@ def test_a_static_student(tmp_path, settings):
     if settings.get("weighting") != "none" and "width" not in settings:
         common, rare = (table[reads.open().token_to_id(token)].norm() for token in ("the", "dog"))
         assert rare > common
+
+
+class Wide(torch.nn.Module):
+    """Embeddings 200 wide, of more passes than one only where they are wanted."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.passes = torch.nn.Embedding(200, 200), 0
+
+    def forward(self, given):
+        self.passes += 1
+        return self.table(given).mean(1)
+
+
+@pytest.mark.parametrize("trimmed", [{}, {"vocabulary": {"trim": {"min_count": 1000}}}])
+def test_a_table_that_is_wider_than_its_tokens_is_refused_before_a_pass_for_each(trimmed):
+    whole, seen = TorchModel(Wide().eval(), {}), corpus()
+    remedy = "fewer, or lower `min_count`" if trimmed else "fewer$"
+    with pytest.raises(ModelError, match=rf"are 200 wide and there are \d+ tokens that tell .*; give \d+ or {remedy}"):
+        derive_static(whole, Static.model_validate({"width": 150, **trimmed}), seen)
+    assert whole.module.passes == 1
 
 
 def test_layers_and_mlps_of_images_and_classifiers(tmp_path):

@@ -122,6 +122,7 @@ def test_splits_of_the_sources_own_are_kept_and_held_out(tmp_path):
     [
         ("found['text_groups'] = np.arange(n) + 3", r"6 images have no text of their group \(groups 0, 1, 2\)"),
         ("found['image_groups'] = np.arange(3)", r"`image_groups`: must be 80 whole numbers from 0"),
+        ("found['texts'] = ['a'] * (n - 1) + ['b\\ud800']", r"`texts`, row 39: the text has '\\ud800', half of"),
         ("found['texts'] = ['a'] * (n - 1) + [' ']", r"`texts`, row 39: must be a text that is not empty"),
         ("found['pictures'] = 1", r"unknown part `pictures`"),
         ("del found['texts']", r"must have `images`, `image_groups`, `texts`, `text_groups`"),

@@ -133,6 +133,10 @@ def test_a_function_gives_parts_of_which_each_has_its_targets(own):
         ({"texts": "abc"}, "`texts`: must be a list of strings"),
         ({"texts": []}, "`texts`: must be a list of strings, and not an empty one"),
         ({"texts": ["a", 3]}, r"`texts`\[1\]: the text is a int; give a string"),
+        (
+            {"texts": ["a", "b\ud800"]},
+            r"`texts`\[1\]: the text has '\\ud800', half of a surrogate pair, .*leave it out",
+        ),
         ({"texts": ["a", "  "]}, r"`texts`\[1\]: the text is empty"),
         ({"texts": ["a"], "groups": [-1, 0]}, "1 samples, but 2 groups"),
         ({"texts": ["a"], "groups": [0.5]}, "groups must be whole numbers"),

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from compresslab.data.identity import ids_of, sample_hashes
 from compresslab.errors import DataError, ModelError
+from compresslab.measure import text_preprocessing
 from compresslab.measure.text_preprocessing import TextPreprocessing
 from compresslab.models.signature import Signature
 from compresslab.models.text_reading import TextReading
@@ -118,6 +119,20 @@ def test_a_text_that_may_not_be_cut_is_told_where_it_stands(folder, reading, tmp
     write_csv(tmp_path / "t.csv", [*texts, "please " * 80], [*labels, "login"])
     with pytest.raises(DataError, match=r"t\.csv:242: the text 'please .* has 82 tokens.*1 of \d+ texts of `\w+` have"):
         classification(folder, csv=str(tmp_path / "t.csv"), too_long="error").load(tmp_path, reading)
+
+
+def test_texts_of_which_none_may_be_cut_are_tokenised_once(folder, reading, tmp_path, monkeypatch):
+    """To look whether one is too long took as long as to read them all."""
+    read = []
+    portions = text_preprocessing.portions
+
+    def counted(texts):
+        read.append(len(texts))
+        return portions(texts)
+
+    monkeypatch.setattr(text_preprocessing, "portions", counted)
+    task = classification(folder, too_long="error").load(tmp_path, reading)
+    assert sorted(read) == sorted(len(split.inputs) for split in task.splits.values())
 
 
 def test_a_text_of_which_nothing_is_read_is_told_where_it_stands(folder, reading, tmp_path):

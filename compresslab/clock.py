@@ -7,14 +7,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from compresslab.measure.bench import interleaved
 from compresslab.measure.intervals import latency_ratio
 from compresslab.measure.subject import NO_SETS
+from compresslab.measure.text_preprocessing import TextPreprocessing
 from compresslab.pruning.clock import Timing
 from compresslab.pruning.latency_table import LatencyTable
 from compresslab.world import on_main
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from compresslab.candidate import TorchModel
     from compresslab.measure.artifact import Artifact
     from compresslab.measure.bench import BenchSettings
@@ -23,6 +28,9 @@ if TYPE_CHECKING:
     from compresslab.pruning.costs import Beside
     from compresslab.pruning.one_layer import Precision
     from compresslab.store import Store
+
+# Texts that are tokenised to know how long they are.
+_LENGTHS = 200
 
 
 class MachineClock:
@@ -71,9 +79,21 @@ class MachineClock:
         def timed() -> Beside:
             with TemporaryDirectory(prefix="compresslab-clock-") as folder:
                 artifact = self._export(model, Path(folder))
-                return self.table(precision).beside(artifact.graphs[self._bench.points[0].graph])
+                graph = self._bench.points[0].graph
+                return self.table(precision).beside(artifact.graphs[graph], self._tokens(artifact))
 
         return on_main(timed)
+
+    def _tokens(self, artifact: Artifact) -> npt.NDArray[np.generic] | None:
+        """Texts of the median length, as ids, for a graph that reads these; None for others."""
+        reads = artifact.manifest.preprocessing
+        if not isinstance(reads, TextPreprocessing):
+            return None
+        point = self._bench.points[0]
+        texts = self._sets.get(point.inputs, self._examples)
+        rows = np.linspace(0, len(texts) - 1, min(_LENGTHS, len(texts))).astype(int)
+        ids = sorted((reads.graph_input(texts[[row]]) for row in rows), key=lambda one: one.shape[1])
+        return np.repeat(ids[len(ids) // 2], point.batch, axis=0)
 
     def measure(self, models: Sequence[TorchModel]) -> tuple[Timing, ...]:
         """Networks, exported and measured interleaved.

@@ -42,7 +42,7 @@ _EMPTY_CALLS = 500
 
 
 class OperatorJob(TypedDict):
-    """What to time: graphs with one float32 input each, of fixed shape but for the batch.
+    """What to time: graphs with one float32 input each, of fixed shape but for the batch, or what `given` fits.
 
     `ruler` is a graph of kernels that do next to nothing, with more and more inputs: the profiler adds to each kernel
     what it takes to write down the inputs' shapes. `empty` is a graph of one such kernel.
@@ -62,6 +62,8 @@ class OperatorJob(TypedDict):
     visits: int
     seconds: float
     output: str
+    given: str | None
+    """A .npy file that every graph is fed; None makes up floats."""
 
 
 class _Kernel(NamedTuple):
@@ -75,7 +77,7 @@ class _Watched:
     """An open session; `visits` has the number of calls of each visit, unrecorded ones before the first."""
 
     session: InferenceSession
-    feed: dict[str, npt.NDArray[np.float32]]
+    feed: dict[str, npt.NDArray[Any]]
     unrecorded: int
     visits: list[int]
 
@@ -126,8 +128,12 @@ def _measure(job: OperatorJob, graphs: Sequence[str], folder: Path, found: dict[
 def _open(job: OperatorJob, path: str, profile: Path | None) -> _Watched:
     session = open_graph(Path(path), threads=job["threads"], profile=profile, **job["session"])
     (given,) = session.get_inputs()
-    shape = [size if isinstance(size, int) else job["batch"] for size in given.shape]
-    feed = {given.name: np.random.default_rng(0).standard_normal(shape, np.float32)}
+    if job["given"] is not None and path in job["graphs"]:
+        values = np.load(job["given"])
+    else:
+        shape = [size if isinstance(size, int) else job["batch"] for size in given.shape]
+        values = np.random.default_rng(0).standard_normal(shape, np.float32)
+    feed = {given.name: values}
     session.run(None, feed)
     return _Watched(session, feed, 1, [])
 

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from compresslab.measure.fresh_process import run_fresh
 
@@ -55,8 +56,9 @@ def time_operators(
     processes: int = 2,
     visits: int = 3,
     seconds: float = 0.008,
+    given: npt.NDArray[np.generic] | None = None,
 ) -> OperatorTimes:
-    """Times the operators of graphs with one float32 input, of fixed shape but for the batch.
+    """Times the operators of graphs with one input each.
 
     The best of `processes` times `visits` is taken, each the mean of the faster half of its calls: other work on the
     machine only ever adds time. What the profiler adds to a kernel is taken off, as found on `ruler`.
@@ -71,6 +73,8 @@ def time_operators(
         processes: Fresh ones, each with its own layout of memory.
         visits: Of each graph in a process, others between them.
         seconds: A visit, or three calls where they take longer.
+        given: What every graph is fed, such as ids of a text's tokens; None makes up floats of the graph's own shape,
+            which must be fixed but for the batch.
 
     Raises:
         BenchmarkFailed: A measuring process died or did not come back.
@@ -89,7 +93,10 @@ def time_operators(
             "visits": visits,
             "seconds": seconds,
             "output": str(Path(folder, "times.json")),
+            "given": None if given is None else str(Path(folder, "given.npy")),
         }
+        if given is not None:
+            np.save(Path(folder, "given.npy"), given, allow_pickle=False)
         limit = 300.0 + len(graphs) * (1.0 + visits * 3 * _LONGEST_CALL_SECONDS)
         for number in range(processes):
             # Neighbours are visited side by side; the second process comes to them from the other end.

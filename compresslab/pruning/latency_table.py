@@ -23,6 +23,9 @@ from compresslab.pruning.one_layer import nothing, one_layer, ruler
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    import numpy as np
+    import numpy.typing as npt
+
     from compresslab.pruning.one_layer import Precision
     from compresslab.store import Store
 
@@ -95,21 +98,22 @@ class LatencyTable:
             self._measure(missing)
         return {sized: self._used[sized] for sized in asked}
 
-    def beside(self, graph: Path) -> Beside:
+    def beside(self, graph: Path, given: npt.NDArray[np.generic] | None = None) -> Beside:
         """What a whole network takes beside its convolutions and matrix products; measured once for each file.
 
         Args:
-            graph: An exported model with one float input, of the precision of the table.
+            graph: An exported model with one input, of the precision of the table.
+            given: What it is fed, where that is not floats of a fixed shape.
 
         Raises:
             BenchmarkFailed: The measuring process died; ONNX Runtime cannot run the graph, for one.
         """
-        key = digest_of([self._circumstances, digest_file(graph)])
+        key = digest_of([self._circumstances, digest_file(graph), None if given is None else list(given.shape)])
         entry = self._store.find(_KIND, key)
         if entry is not None:
             return Beside(**_read(entry))
         with TemporaryDirectory(prefix="compresslab-layers-") as folder:
-            found = self._operators([graph], Path(folder))
+            found = self._operators([graph], Path(folder), given)
         beside = Beside(found.call_ms, found.kernel_ms * found.kernels[0], found.others_ms[0])
         self._write(key, asdict(beside))
         return beside
@@ -139,12 +143,14 @@ class LatencyTable:
             found = self._operators(paths, folder)
         return dict(zip(sizes, found.ms, strict=True))
 
-    def _operators(self, graphs: Sequence[Path], folder: Path) -> OperatorTimes:
+    def _operators(
+        self, graphs: Sequence[Path], folder: Path, given: npt.NDArray[np.generic] | None = None
+    ) -> OperatorTimes:
         onnx.save(ruler(), str(folder / "ruler.onnx"))
         onnx.save(nothing(), str(folder / "empty.onnx"))
         return time_operators(
             graphs, folder / "ruler.onnx", folder / "empty.onnx",
-            session=self._session, batch=self._batch, threads=self._threads,
+            session=self._session, batch=self._batch, threads=self._threads, given=given,
         )  # fmt: skip
 
     def _stored(self, geometry: Geometry) -> dict[Sized, float]:

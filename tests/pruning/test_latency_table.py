@@ -1,19 +1,26 @@
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 
+from compresslab.clock import MachineClock
 from compresslab.errors import BenchmarkFailed
 from compresslab.export.integer_operators import integer_operators
+from compresslab.measure.bench import BenchPoint, BenchSettings
 from compresslab.measure.operators import OperatorTimes, time_operators
 from compresslab.measure.runtime import open_graph
 from compresslab.measure.session import SessionOptions
+from compresslab.measure.text_preprocessing import TextPreprocessing, as_texts
 from compresslab.pruning import latency_table
 from compresslab.pruning.costs import Beside
 from compresslab.pruning.geometry import DEPTHWISE, Geometry, Sized
 from compresslab.pruning.latency_table import LatencyTable
 from compresslab.pruning.one_layer import nothing, one_layer, ruler
 from compresslab.store import Store
+from tests.texts import train_tokenizer
 
 SQUARE = Geometry("conv", (6, 6), (3, 3), (1, 1), (1, 1), (1, 1))
 LAYERS = [
@@ -35,7 +42,7 @@ def pretended(monkeypatch):
     """Measures nothing: a layer takes its inputs times its outputs; notes how many graphs came each time."""
     counts = []
 
-    def pretend(graphs, ruler, empty, *, session, batch, threads):
+    def pretend(graphs, ruler, empty, *, session, batch, threads, given):
         counts.append(len(graphs))
         constants = [onnx.load(str(path)).graph.initializer for path in graphs]
         weights = [next(one.dims for one in each if len(one.dims) == 4) for each in constants]
@@ -156,6 +163,42 @@ def test_real_layers_are_timed_and_found_again(tmp_path, precision, monkeypatch)
     # Nothing to measure with: what is in the store must do.
     monkeypatch.delattr(latency_table, "time_operators")
     assert LatencyTable(Store(tmp_path), precision).ms(LAYERS) == found
+
+
+def reader(path):
+    """A network that reads ids of tokens."""
+    table, weight = (numpy_helper.from_array(np.ones((9, 9), np.float32), name) for name in ("table", "weight"))
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["vectors"]),
+        helper.make_node("MatMul", ["vectors", "weight"], ["answers"]),
+    ]
+    ids = helper.make_tensor_value_info("ids", onnx.TensorProto.INT64, ["batch", "sequence"])
+    answers = helper.make_tensor_value_info("answers", onnx.TensorProto.FLOAT, ["batch", "sequence", 9])
+    graph = helper.make_graph(nodes, "reader", [ids], [answers], [table, weight])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), str(path))
+    return path
+
+
+def test_a_network_that_reads_texts_is_fed_ids(tmp_path):
+    """Floats of the length of the batch are neither ids nor a text."""
+    graph, table = reader(tmp_path / "reader.onnx"), LatencyTable(Store(tmp_path), "fp32")
+    with pytest.raises(BenchmarkFailed, match="expected: \\(tensor\\(int64\\)\\)"):
+        table.beside(graph)
+    assert table.beside(graph, np.arange(8).reshape(2, 4)).rest_ms > 0
+
+
+def test_the_clock_takes_a_text_of_the_median_length(tmp_path, monkeypatch):
+    reads = TextPreprocessing.of(train_tokenizer(tmp_path), pad_id=0, max_length=30)
+    texts = as_texts(["the parcel", "the", "the late parcel", "the late parcel please help with my account"])
+    fed = []
+    monkeypatch.setattr(LatencyTable, "beside", lambda _, graph, given: fed.append(given))
+    artifact = SimpleNamespace(manifest=SimpleNamespace(preprocessing=reads), graphs={"model": tmp_path})
+    bench = BenchSettings(points=(BenchPoint(batch=2, inputs="queries"),))
+    clock = MachineClock(Store(tmp_path), bench, as_texts(["other"]), lambda *_: artifact, print, {"queries": texts})
+    clock.beside(None, "fp32")
+    (ids,) = fed
+    assert ids.shape == (2, 5), "three words, and the tokens around them"
+    assert ids.dtype == np.int64
 
 
 @pytest.mark.slow

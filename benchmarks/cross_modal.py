@@ -1,6 +1,6 @@
 """Pictures and words in one space, made smaller by pipelines/emoji_retrieval.yaml.
 
-python -m benchmarks.cross_modal            about half an hour on one core, and ten minutes more where
+python -m benchmarks.cross_modal            not an hour on one core, and a quarter more where
                                             pipelines/teachers/emoji is missing; what is finished is kept
 python -m benchmarks.cross_modal --quick    a twelfth of the concepts, an epoch or two: proves that it runs
 python -m benchmarks.cross_modal --table    the table of the last full run

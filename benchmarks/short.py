@@ -33,6 +33,7 @@ SHORT: Mapping[str, tuple[str, ...]] = {
         "stages[0].text.distill.transfer_ratio=0.5",
         "stages[1].image.prune.recover.epochs=1",
         "stages[1].image.prune.recover.views=1",
+        "stages[1].text.prune.recover.epochs=1",
         "stages[2].image.quantize.qat.epochs=1",
         "stages[2].image.quantize.qat.views=1",
     ),

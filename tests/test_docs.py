@@ -62,6 +62,7 @@ def test_the_page_on_distillation_names_every_loss() -> None:
         ("pruning_latency", "pruning"),
         ("quantization_backends", "quantization"),
         ("text", "texts"),
+        ("cross_modal", "towers"),
     ],
 )
 def test_tables_are_those_of_the_last_full_benchmark(name: str, page: str) -> None:

@@ -1,6 +1,6 @@
 """MiniLM made smaller by pipelines/minilm_retrieval.yaml, beside what one would take instead.
 
-python -m benchmarks.text            an hour on one core; what is finished is kept, so the command goes on
+python -m benchmarks.text            an hour and a half on one core; what is finished is kept
 python -m benchmarks.text --quick    a thousandth of the data: proves that it runs, not how good it is
 python -m benchmarks.text --table    the table of the last full run
 

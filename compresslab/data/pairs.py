@@ -13,7 +13,6 @@ from compresslab.data.arrays import checked_images
 from compresslab.data.decoding import Files, decode, listing_digest
 from compresslab.data.features import checked_features
 from compresslab.data.pair_tables import PairTable, read_pairs
-from compresslab.data.table_rows import blank, half_letter
 from compresslab.errors import DataError, did_you_mean
 from compresslab.user_code import call
 
@@ -159,18 +158,9 @@ def _texts(where: str, given: Any) -> Samples:
     """Strings; or rows of features, for a tower that reads texts that were made into numbers elsewhere."""
     if isinstance(given, np.ndarray) and given.dtype.kind == "f":
         return checked_features(where, given)
-    from compresslab.measure.text_preprocessing import as_texts
+    from compresslab.data.text_rows import returned_texts
 
-    texts = given.tolist() if isinstance(given, np.ndarray) else list(given)
-    for row, text in enumerate(texts):
-        if not isinstance(text, str) or blank(text):
-            raise DataError(f"{where}, row {row}: must be a text that is not empty, but is {text!r}; leave it out")
-        half = half_letter(text)
-        if half:
-            raise DataError(f"{where}, row {row}: the text {half}, or leave it out")
-    if not texts:
-        raise DataError(f"{where}: there are none")
-    return as_texts(texts)
+    return returned_texts(where, given)
 
 
 _TRANSFER: Mapping[str, tuple[str, Callable[[str, Any], Samples]]] = {

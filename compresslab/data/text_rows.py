@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from compresslab.data import table_rows as tables
 from compresslab.data.hf_saved import is_saved, saved_tables
 from compresslab.errors import DataError, did_you_mean
@@ -35,6 +37,24 @@ class TextRows:
     values: Sequence[Any] | None
     place: Callable[[int], str]
     names: tuple[str, ...] | None = None
+
+
+def returned_texts(where: str, given: Any) -> Texts:
+    """Strings [n] that a function of the user's returned, in its order.
+
+    Raises:
+        DataError: There are none, or one is no text, empty, or not to be written as UTF-8; its row is named.
+    """
+    texts = given.tolist() if isinstance(given, np.ndarray) else list(given)
+    if not texts:
+        raise DataError(f"{where}: there are no texts")
+    for row, text in enumerate(texts):
+        if not isinstance(text, str) or tables.blank(text):
+            raise DataError(f"{where}, row {row}: must be a text that is not empty, but is {text!r}; leave it out")
+        half = tables.half_letter(text)
+        if half:
+            raise DataError(f"{where}, row {row}: the text {half}, or leave it out")
+    return as_texts(texts)
 
 
 def read_rows(path: Path, text: str, value: str | None) -> TextRows:

@@ -14,10 +14,9 @@ import numpy.typing as npt
 
 from compresslab.data.hub_texts import fetch_texts
 from compresslab.data.many_texts import rows_of_file, rows_of_saved
-from compresslab.data.table_rows import blank, half_letter
-from compresslab.data.text_rows import TextRows
+from compresslab.data.table_rows import half_letter
+from compresslab.data.text_rows import TextRows, returned_texts
 from compresslab.errors import DataError, did_you_mean
-from compresslab.measure.text_preprocessing import as_texts
 from compresslab.user_code import call
 
 if TYPE_CHECKING:
@@ -225,13 +224,6 @@ def _given(where: str, texts: Any, values: Any) -> TextRows:
     def place(row: int) -> str:
         return f"{where}, row {row}"
 
-    given = texts.tolist() if isinstance(texts, np.ndarray) else list(texts)
-    for row, text in enumerate(given):
-        if not isinstance(text, str) or blank(text):
-            raise DataError(f"{place(row)}: must be a text that is not empty, but is {text!r}; leave the row out")
-        half = half_letter(text)
-        if half:
-            raise DataError(f"{place(row)}: the text {half}, or leave the row out")
-    if not given:
-        raise DataError(f"{where}: there are no texts")
-    return TextRows(as_texts(given), values.tolist() if isinstance(values, np.ndarray) else list(values), place)
+    return TextRows(
+        returned_texts(where, texts), values.tolist() if isinstance(values, np.ndarray) else list(values), place
+    )

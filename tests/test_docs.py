@@ -62,6 +62,7 @@ def test_the_page_on_distillation_names_every_loss() -> None:
         ("pruning_latency", "pruning"),
         ("quantization_backends", "quantization"),
         ("text", "texts"),
+        ("sentiment", "texts"),
         ("cross_modal", "towers"),
     ],
 )

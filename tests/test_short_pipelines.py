@@ -17,6 +17,7 @@ from benchmarks.cross_modal import SHOWN, taught_by
 from benchmarks.short import PIPELINES, SHORT
 from compresslab import load_artifact, load_pipeline, run
 from compresslab.bundle.verifying import verify
+from compresslab.measure.budget import too_loud
 from compresslab.measure.evaluate import answers
 from compresslab.measure.subject import made_up_samples
 from compresslab.report import load_results
@@ -102,7 +103,10 @@ def assert_complete(made: Ran, stages: Sequence[str], keys: set[str], teacher: i
         assert (made.out / name).is_file()
 
     again = run(made.pipeline, made.out)
-    assert all(point.cached for point in again.points)
+    # What a loud machine left open is measured again, and nothing else.
+    budget = made.pipeline.budget
+    loud = [too_loud(budget, point.measurement, point.artifact.bytes) for point in made.report.points]
+    assert [point.cached for point in again.points] == [not one for one in loud]
     assert [point.artifact.sha256 for point in again.points] == [point.artifact.sha256 for point in made.report.points]
 
 
@@ -176,7 +180,7 @@ def test_emoji(runs: Path) -> None:
     sha256 = [point["artifact"]["sha256"] for point in student.points]
     assert sha256[0] == after, "the student's teacher is what was trained, in both towers"
     assert all(one["image"] != other["image"] for one, other in pairwise(sha256))
-    assert [one["text"] != other["text"] for one, other in pairwise(sha256)] == [True, False, True]
+    assert [one["text"] != other["text"] for one, other in pairwise(sha256)] == [True, True, True]
     assert student.points[-1]["versus_baseline"]["size_ratio"] > 8
     assert student.points[-1]["integer_operators"]["integer"] > 0
     assert set(SHOWN) <= set(student.points[-1]["retention"]), "the benchmark's table shows what is told"

@@ -13,13 +13,12 @@ Quality is what is kept of the teacher's recall, the mean of both directions: on
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from benchmarks import side_by_side
 from benchmarks.document import load, options, publish
-from benchmarks.short import PIPELINES, SHORT
-from compresslab import Pipeline, Report, load_pipeline, run
+from benchmarks.short import PIPELINES
+from compresslab import Report
 from compresslab.measure.bench import BenchPoint
 from compresslab.report import Point
 
@@ -36,11 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if asked.table:
         print(markdown(load(NAME)))
         return
-    out = Path("runs") / f"{NAME}{'-quick' if asked.quick else ''}"
-    teacher = None if CARRIED.is_dir() else run(_pipeline(TEACHER, asked.quick), out.with_name(f"{out.name}-teacher"))
-    pipeline = _pipeline(PIPELINE, asked.quick, *(() if teacher is None else taught_by(teacher)))
-    report = run(pipeline, out)
-    task = pipeline.task.load(out.parent / ".store", pipeline.model)
+    teacher = None if CARRIED.is_dir() else side_by_side.ran(f"{NAME}-teacher", of=TEACHER, quick=asked.quick)[1]
+    taught = () if teacher is None else taught_by(teacher)
+    pipeline, report, task = side_by_side.ran(NAME, taught, of=PIPELINE, quick=asked.quick)
     body = side_by_side.body_of(pipeline, report, task, TIMED, SHOWN, name=_name, quick=asked.quick)
     print(markdown(body))
     every = (*report.points, *(() if teacher is None else teacher.points))
@@ -51,10 +48,6 @@ def taught_by(report: Report) -> tuple[str, ...]:
     """What makes the image tower that emoji_teacher.yaml trained the teacher of emoji_retrieval.yaml."""
     (trained,) = [point for point in report.points if point.stage == "train"]
     return (f"model.image.checkpoint={(trained.artifact.folder / 'image').resolve()}",)
-
-
-def _pipeline(name: str, quick: bool, *overrides: str) -> Pipeline:
-    return load_pipeline(PIPELINES / f"{name}.yaml", [*(SHORT[name] if quick else ()), *overrides])
 
 
 def _name(point: Point) -> str:

@@ -13,13 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from benchmarks import side_by_side
 from benchmarks.document import load, of_one_network, options, publish
-from benchmarks.short import PIPELINES, SHORT
-from compresslab import load_pipeline, run
 from compresslab.measure.bench import BenchPoint
 from compresslab.measure.evaluate import predict
 from compresslab.measure.metrics import metric_of
@@ -35,10 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if asked.table:
         print(markdown(load(NAME)))
         return
-    pipeline = load_pipeline(PIPELINES / f"{PIPELINE}.yaml", SHORT[PIPELINE] if asked.quick else ())
-    out = Path("runs") / f"{NAME}{'-quick' if asked.quick else ''}"
-    report = run(pipeline, out)
-    task = of_one_network(pipeline.task.load(out.parent / ".store", pipeline.model))
+    pipeline, report, data = side_by_side.ran(NAME, of=PIPELINE, quick=asked.quick)
+    task = of_one_network(data)
     taught = replace(report, points=report.points[1:])  # the first is MiniLM with a head that has learned nothing
     timed = {"lines": (BenchPoint(inputs="data"),)}
     body = side_by_side.body_of(pipeline, taught, task, timed, [FIGURE], name=_name, quick=asked.quick)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from compresslab import Pipeline, Report
+from benchmarks.short import PIPELINES, SHORT
+from compresslab import Pipeline, Report, load_pipeline, run
 from compresslab.measure.bench import BenchPoint, BenchSettings, interleaved
 from compresslab.measure.comparison import compare
 from compresslab.measure.measurement import Estimate
@@ -17,6 +19,23 @@ from compresslab.tasks.towers_task import TowersTask
 
 Timed = Mapping[str, tuple[BenchPoint, ...]]
 """What is timed, by what the table calls it: a call at each of these points."""
+
+
+def ran(
+    name: str, overrides: Sequence[str] = (), *, of: str, quick: bool
+) -> tuple[Pipeline, Report, Task | TowersTask]:
+    """A benchmark's pipeline, what came of it, and its data; with little data and training where `quick`.
+
+    Args:
+        name: Of the benchmark; the run is in runs/NAME or runs/NAME-quick.
+        overrides: As the command line has them.
+        of: The pipeline's name.
+        quick: Whether it is to be seen only that it runs.
+    """
+    pipeline = load_pipeline(PIPELINES / f"{of}.yaml", [*(SHORT[of] if quick else ()), *overrides])
+    out = Path("runs") / f"{name}{'-quick' if quick else ''}"
+    report = run(pipeline, out)
+    return pipeline, report, pipeline.task.load(out.parent / ".store", pipeline.model)
 
 
 def body_of(

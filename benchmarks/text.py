@@ -11,13 +11,10 @@ text is of, and on pairs that people scored. Speed is timed on queries and on do
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from benchmarks import side_by_side
 from benchmarks.document import load, options, publish
-from benchmarks.short import PIPELINES, SHORT
-from compresslab import load_pipeline, run
 from compresslab.measure.bench import BenchPoint
 from compresslab.report import Point
 
@@ -31,10 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if asked.table:
         print(markdown(load(NAME)))
         return
-    pipeline = load_pipeline(PIPELINES / f"{PIPELINE}.yaml", SHORT[PIPELINE] if asked.quick else ())
-    out = Path("runs") / f"{NAME}{'-quick' if asked.quick else ''}"
-    report = run(pipeline, out)
-    task = pipeline.task.load(out.parent / ".store", pipeline.model)
+    pipeline, report, task = side_by_side.ran(NAME, of=PIPELINE, quick=asked.quick)
     kept = list(report.points[-1].measurement.retention)
     body = side_by_side.body_of(pipeline, report, task, TIMED, kept, name=_name, quick=asked.quick)
     print(markdown(body))

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from compresslab.data.grouping import connected, numbered
-from compresslab.data.table_rows import FORMATS, blank, half_letter, row_place, table_rows
+from compresslab.data.table_rows import FORMATS, blank, require_letters, row_place, table_rows
 from compresslab.errors import DataError, did_you_mean
 
 SPLITS = {"train": "train", "training": "train", "validation": "validation", "val": "validation", "valid": "validation",
@@ -115,9 +115,7 @@ def _row(place: str, fields: Mapping[str, Any]) -> _Row:
                     "as `transfer`"
                 )
             raise DataError(f"{place}: `{name}` must be text, but is {value!r}")
-        half = half_letter(value)
-        if half:
-            raise DataError(f"{place}: the {name} {half}, or leave the row out")
+        require_letters(f"{place}: the {name}", value, "the row")
         values[name] = value
     group, split = fields.get(GROUP), fields.get(SPLIT)
     named = "train" if split in (None, "") else SPLITS.get(str(split).lower())

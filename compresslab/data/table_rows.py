@@ -59,15 +59,24 @@ def blank(text: str) -> bool:
     return not any(letter.isprintable() and not letter.isspace() for letter in text)
 
 
-def half_letter(text: str) -> str:
-    """What to say of a text with half of a surrogate pair in it, which JSON can spell, not UTF-8; else nothing."""
-    if text.isascii():
-        return ""
+def require_letters(what: str, text: str, out: str = "it") -> None:
+    """Refuses a text with half of a surrogate pair in it, which JSON can spell, and UTF-8 cannot.
+
+    Args:
+        what: Is refused, and where it stands.
+        text: To be looked at.
+        out: What could be left out.
+
+    Raises:
+        DataError: It has one.
+    """
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        return f"has {text[error.start]!a}, half of a surrogate pair, which is no letter; write the letter whole"
-    return ""
+        raise DataError(
+            f"{what} has {text[error.start]!a}, half of a surrogate pair, which is no letter; write the letter whole, "
+            f"or leave {out} out"
+        ) from error
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -11,7 +11,7 @@ import numpy as np
 from compresslab.data.features import checked_targets
 from compresslab.data.grouped import Grouped, checked_groups
 from compresslab.data.grouping import connected, numbered
-from compresslab.data.table_rows import blank, half_letter, row_place, table_rows
+from compresslab.data.table_rows import blank, require_letters, row_place, table_rows
 from compresslab.errors import DataError, did_you_mean
 from compresslab.measure.text_preprocessing import as_texts
 from compresslab.user_code import call
@@ -147,9 +147,7 @@ def _texts(where: str, given: Any) -> Texts:
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str):
         raise DataError(f"{where}: the text is a {type(value).__name__}; give a string, or leave it out")
-    half = half_letter(value)
-    if half:
-        raise DataError(f"{where}: the text {half}, or leave it out")
+    require_letters(f"{where}: the text", value)
     if blank(value):
         raise DataError(f"{where}: the text is empty; leave it out")
     return str(value)

@@ -51,9 +51,7 @@ def returned_texts(where: str, given: Any) -> Texts:
     for row, text in enumerate(texts):
         if not isinstance(text, str) or tables.blank(text):
             raise DataError(f"{where}, row {row}: must be a text that is not empty, but is {text!r}; leave it out")
-        half = tables.half_letter(text)
-        if half:
-            raise DataError(f"{where}, row {row}: the text {half}, or leave it out")
+        tables.require_letters(f"{where}, row {row}: the text", text)
     return as_texts(texts)
 
 
@@ -210,9 +208,11 @@ def _require_columns(where: str, table: Any, columns: Sequence[str]) -> None:
 
 def _checked(texts: list[Any], place: Callable[[int], str]) -> Texts:
     for row, text in enumerate(texts):
-        if not isinstance(text, str) or tables.blank(text) or tables.half_letter(text):
+        if not isinstance(text, str) or tables.blank(text):
             empty = sum(1 for one in texts if isinstance(one, str) and tables.blank(one))
             _text(text, place, row, f" ({empty} texts are)" if empty > 1 else "")
+        elif not text.isascii():
+            _text(text, place, row)
     return as_texts(texts)
 
 
@@ -220,9 +220,7 @@ def _text(value: Any, place: Callable[[int], str], row: int, more: str = "") -> 
     if not isinstance(value, str):
         found = "nothing" if value is None else f"a {type(value).__name__}"
         raise DataError(f"{place(row)}: the text is {found}; give a string, or leave the row out")
-    half = tables.half_letter(value)
-    if half:
-        raise DataError(f"{place(row)}: the text {half}, or leave the row out")
+    tables.require_letters(f"{place(row)}: the text", value, "the row")
     if tables.blank(value):
         raise DataError(f"{place(row)}: the text is empty{more}; leave such rows out")
     return value

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from compresslab.data.hub_texts import fetch_texts
 from compresslab.data.many_texts import rows_of_file, rows_of_saved
-from compresslab.data.table_rows import half_letter
+from compresslab.data.table_rows import require_letters
 from compresslab.data.text_rows import TextRows, returned_texts
 from compresslab.errors import DataError, did_you_mean
 from compresslab.user_code import call
@@ -169,9 +169,7 @@ def _label(rows: TextRows, row: int) -> str:
         if isinstance(value, float) and value.is_integer():
             remedy = f"write {value:.0f}"
         raise DataError(f"{rows.place(row)}: the label must be a name or a whole number, but is {value!r}; {remedy}")
-    half = half_letter(str(value))
-    if half:
-        raise DataError(f"{rows.place(row)}: the label {half}, or leave the row out")
+    require_letters(f"{rows.place(row)}: the label", str(value), "the row")
     return str(int(value)) if isinstance(value, bool) else str(value).strip()
 
 

@@ -47,9 +47,9 @@ def _wholes(descriptions: Iterable[Sequence[str]]) -> list[str]:
     found = []
     for paragraphs in descriptions:
         count = next((n for n in range(len(paragraphs), 1, -1) if sum(map(len, paragraphs[:n])) <= _WHOLE), 1)
-        found += [" ".join(paragraphs[:count])] * (count > 1) + [
-            one for one in paragraphs[count:] if len(one) <= _WHOLE
-        ]
+        if count > 1:
+            found.append(" ".join(paragraphs[:count]))
+        found += [one for one in paragraphs[count:] if len(one) <= _WHOLE]
     return found
 
 
@@ -81,22 +81,22 @@ def review_sentences() -> dict[str, Any]:
 
 def few_news() -> dict[str, Any]:
     """A twentieth of `news`."""
-    return {name: _first(values) for name, values in news().items()}
+    return _few(news())
 
 
 def few_reviews() -> dict[str, Any]:
     """A twentieth of `reviews`."""
-    return {name: _first(values) for name, values in reviews().items()}
+    return _few(reviews())
 
 
 def few_news_sentences() -> dict[str, Any]:
     """A twentieth of `news_sentences`."""
-    return {name: _first(values) for name, values in news_sentences().items()}
+    return _few(news_sentences())
 
 
 def few_review_sentences() -> dict[str, Any]:
     """A twentieth of `review_sentences`."""
-    return {name: _first(values) for name, values in review_sentences().items()}
+    return _few(review_sentences())
 
 
 def simlex() -> dict[str, Any]:
@@ -116,7 +116,11 @@ def lee() -> dict[str, Any]:
 
 def few_lee() -> dict[str, Any]:
     """A twentieth of `lee`."""
-    return {name: _first(values) for name, values in lee().items()}
+    return _few(lee())
+
+
+def _few(found: dict[str, Any]) -> dict[str, Any]:
+    return {name: _first(values) for name, values in found.items()}
 
 
 def _first(values: list[Any]) -> list[Any]:
@@ -126,14 +130,12 @@ def _first(values: list[Any]) -> list[Any]:
 
 def _of_halves(kind: str) -> dict[str, Any]:
     halves = ([" ".join(one[::2]), " ".join(one[1::2])] for one in _articles(kind) if len(one) > 1)
-    found = _of_groups([[(query, document)] for query, document in halves])
-    return {"texts": found[0], "groups": found[1]}
+    return _with_groups([(query, document)] for query, document in halves)
 
 
 def _of_sentences(kind: str) -> dict[str, Any]:
     told = [list(zip(one[::2], one[1::2], strict=False)) for one in _articles(kind)]
-    found = _of_groups([pairs for pairs in told if pairs])
-    return {"texts": found[0], "groups": found[1]}
+    return _with_groups(pairs for pairs in told if pairs)
 
 
 def _articles(kind: str) -> list[list[str]]:
@@ -146,7 +148,12 @@ def _articles(kind: str) -> list[list[str]]:
     return told
 
 
-def _of_groups(groups: Sequence[Iterable[tuple[str, str]]]) -> tuple[list[str], list[int]]:
+def _with_groups(groups: Iterable[Iterable[tuple[str, str]]]) -> dict[str, Any]:
+    found, numbers = _of_groups(groups)
+    return {"texts": found, "groups": numbers}
+
+
+def _of_groups(groups: Iterable[Iterable[tuple[str, str]]]) -> tuple[list[str], list[int]]:
     """Texts and their numbers, of groups of (query, document)."""
     found, numbers = [], []
     for group, pairs in enumerate(groups):
